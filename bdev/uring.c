@@ -1,0 +1,404 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * uring.c - file I/O by an io_uring of the loop's own.
+ *
+ * Requests become SQEs as they are submitted and reach the kernel in batches,
+ * the last one of a turn by the system call that also collects what has
+ * completed.  While the loop is awake completions are found by looking at the
+ * ring; only before it sleeps is the eventfd, which it watches, switched on.
+ *
+ *	submit -> [SQE] -> enter -> in the kernel -> [CQE] -> turn hook: done()
+ *	   \-> queue, if RING_DEPTH are in flight ---^
+ */
+#include "bdev/uring.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <liburing.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "bdev/file.h"
+#include "bdev/inner.h"
+
+#define RING_ENTRIES	256
+/* In flight at most; fewer than the CQ holds, so that it never overflows. */
+#define RING_DEPTH	512
+#define RING_CQ_ENTRIES	1024
+#define RING_REAP	64
+/*
+ * So many at once to the kernel, though the turn goes on: the device works on
+ * them while the next ones are made.  Larger batches hardly save CPU, and let a
+ * device idle that completes many requests together.
+ */
+#define RING_BATCH	8
+
+/* The kernel takes at most this much in one registered buffer. */
+#define ARENA_CHUNK	(UINT64_C(1) << 30)
+#define ARENA_CHUNKS	64
+
+struct ring {
+	struct io_uring		uring;
+	struct loop		*loop;
+	struct turn_hook	hook;
+	struct work		kick;		/* for one more turn */
+	struct event		*event;
+	int			eventfd;
+	bool			edge;		/* eventfd need not be read */
+	bool			armed;		/* eventfd is on */
+	unsigned int		nr_chunks;	/* of the arena, registered */
+	unsigned int		in_flight;	/* SQEs and in the kernel */
+	TAILQ_HEAD(, bdev_req)	queue;		/* not in an SQE yet */
+};
+
+/* Constant once a loop runs. */
+static struct {
+	char		*base;
+	uint64_t	len;
+} arena;
+
+void ring_set_arena(void *base, uint64_t len)
+{
+	arena.base = base;
+	arena.len = len;
+}
+
+/* Which registered buffer holds [@buf, @buf + @len); -1 if none does. */
+static int fixed_index(const struct ring *ring, const void *buf, uint64_t len)
+{
+	uint64_t off = (uintptr_t)buf - (uintptr_t)arena.base;
+	uint64_t chunk = off / ARENA_CHUNK;
+
+	if (off >= arena.len || len > arena.len - off ||
+	    chunk >= ring->nr_chunks || (off + len - 1) / ARENA_CHUNK != chunk)
+		return -1;
+	return chunk;
+}
+
+static void prep_data(struct ring *ring, struct io_uring_sqe *sqe,
+		      const struct bdev_req *req,
+		      const struct file_piece *piece)
+{
+	bool read = req->op == BDEV_READ;
+	int index;
+
+	if (piece->nr_iov > 1) {
+		if (read)
+			io_uring_prep_readv(sqe, piece->fd, piece->iov,
+					    piece->nr_iov, piece->pos);
+		else
+			io_uring_prep_writev(sqe, piece->fd, piece->iov,
+					     piece->nr_iov, piece->pos);
+		sqe->rw_flags = piece->rw_flags;
+		return;
+	}
+	index = fixed_index(ring, piece->buf, piece->len);
+	if (index >= 0) {
+		if (read)
+			io_uring_prep_read_fixed(sqe, piece->fd, piece->buf,
+						 piece->len, piece->pos, index);
+		else
+			io_uring_prep_write_fixed(sqe, piece->fd, piece->buf,
+						  piece->len, piece->pos,
+						  index);
+	} else if (read) {
+		io_uring_prep_read(sqe, piece->fd, piece->buf, piece->len,
+				   piece->pos);
+	} else {
+		io_uring_prep_write(sqe, piece->fd, piece->buf, piece->len,
+				    piece->pos);
+	}
+	sqe->rw_flags = piece->rw_flags;
+}
+
+static void prep(struct ring *ring, struct io_uring_sqe *sqe,
+		 struct bdev_req *req)
+{
+	struct file_piece piece;
+
+	file_next_piece(req, &piece);
+	switch (req->op) {
+	case BDEV_READ:
+	case BDEV_WRITE:
+		prep_data(ring, sqe, req, &piece);
+		break;
+	case BDEV_FLUSH:
+		io_uring_prep_fsync(sqe, piece.fd, IORING_FSYNC_DATASYNC);
+		break;
+	default:
+		io_uring_prep_fallocate(sqe, piece.fd, piece.mode, piece.pos,
+					piece.len);
+		break;
+	}
+	io_uring_sqe_set_data(sqe, req);
+}
+
+static bool issue(struct ring *ring, struct bdev_req *req)
+{
+	struct io_uring_sqe *sqe;
+
+	if (ring->in_flight >= RING_DEPTH)
+		return false;
+	sqe = io_uring_get_sqe(&ring->uring);
+	if (unlikely(!sqe))
+		return false;	/* the kernel would not take them */
+	prep(ring, sqe, req);
+	ring->in_flight++;
+	if (io_uring_sq_ready(&ring->uring) >= RING_BATCH)
+		io_uring_submit(&ring->uring);
+	return true;
+}
+
+void ring_submit(struct ring *ring, struct bdev_req *req)
+{
+	if (!TAILQ_EMPTY(&ring->queue) || !issue(ring, req))
+		TAILQ_INSERT_TAIL(&ring->queue, req, link);
+}
+
+static void issue_queued(struct ring *ring)
+{
+	struct bdev_req *req;
+
+	while ((req = TAILQ_FIRST(&ring->queue))) {
+		/* Its link may be in use again once it is issued. */
+		TAILQ_REMOVE(&ring->queue, req, link);
+		if (!issue(ring, req)) {
+			TAILQ_INSERT_HEAD(&ring->queue, req, link);
+			break;
+		}
+	}
+}
+
+static void ring_complete(struct ring *ring, struct bdev_req *req, int res)
+{
+	int ret;
+
+	ring->in_flight--;
+	if (file_piece_done(req, res, &ret))
+		file_complete(req, ret);
+	else
+		TAILQ_INSERT_TAIL(&ring->queue, req, link);
+}
+
+/* done() may submit, so the CQ entries are given back before it is called. */
+static void reap(struct ring *ring)
+{
+	struct io_uring_cqe *cqes[RING_REAP];
+	struct {
+		struct bdev_req	*req;
+		int		res;
+	} done[RING_REAP];
+	unsigned int i, n;
+
+	do {
+		n = io_uring_peek_batch_cqe(&ring->uring, cqes, RING_REAP);
+		for (i = 0; i < n; i++) {
+			done[i].req = io_uring_cqe_get_data(cqes[i]);
+			done[i].res = cqes[i]->res;
+		}
+		io_uring_cq_advance(&ring->uring, n);
+		for (i = 0; i < n; i++)
+			ring_complete(ring, done[i].req, done[i].res);
+	} while (n == RING_REAP);
+}
+
+/* Does the kernel hold completions back until we enter it? */
+static bool must_enter(const struct ring *ring)
+{
+	unsigned int flags = __atomic_load_n(ring->uring.sq.kflags,
+					     __ATOMIC_RELAXED);
+
+	return flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+}
+
+static void set_armed(struct ring *ring, bool armed)
+{
+	if (ring->armed == armed)
+		return;
+	ring->armed = armed;
+	io_uring_cq_eventfd_toggle(&ring->uring, armed);
+}
+
+static void ring_hook(struct turn_hook *hook)
+{
+	struct ring *ring = container_of(hook, struct ring, hook);
+	bool again;
+
+	if (ring->in_flight == 0 && TAILQ_EMPTY(&ring->queue))
+		return;
+	set_armed(ring, false);
+	issue_queued(ring);
+	if (io_uring_sq_ready(&ring->uring) || must_enter(ring))
+		io_uring_submit_and_get_events(&ring->uring);
+	reap(ring);
+
+	/*
+	 * New SQEs, ones that the kernel could not take, or requests that can
+	 * be issued now: all of that in another turn, after the sockets.
+	 */
+	again = io_uring_sq_ready(&ring->uring) ||
+		(!TAILQ_EMPTY(&ring->queue) && ring->in_flight < RING_DEPTH);
+	if (!again && ring->in_flight) {
+		set_armed(ring, true);
+		/* What completes from here on signals the eventfd. */
+		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		again = must_enter(ring) || io_uring_cq_ready(&ring->uring);
+	}
+	if (again)
+		loop_defer(&ring->kick);
+}
+
+/* The hook runs anyway at the end of the turn that this work makes. */
+static void ring_kick(struct work *work)
+{
+	(void)work;
+}
+
+static void ring_woken(evutil_socket_t fd, short what, void *arg)
+{
+	struct ring *ring = arg;
+	uint64_t n;
+
+	(void)what;
+	if (!ring->edge)
+		(void)!read(fd, &n, sizeof(n));
+	set_armed(ring, false);
+	if (must_enter(ring))
+		io_uring_get_events(&ring->uring);
+	reap(ring);
+}
+
+/* With what the kernel has, from the best down. */
+static int set_up_ring(struct io_uring *uring)
+{
+	static const unsigned int flags[] = {
+		IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+			IORING_SETUP_TASKRUN_FLAG,
+		IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+		0,
+	};
+	unsigned int i;
+	int ret = 0;
+
+	for (i = 0; i < ARRAY_SIZE(flags); i++) {
+		struct io_uring_params params = {
+			.flags = flags[i] | IORING_SETUP_CQSIZE,
+			.cq_entries = RING_CQ_ENTRIES,
+		};
+
+		ret = io_uring_queue_init_params(RING_ENTRIES, uring, &params);
+		if (ret != -EINVAL)
+			break;
+	}
+	return ret;
+}
+
+static bool has_all_ops(struct io_uring *uring)
+{
+	static const int ops[] = {
+		IORING_OP_READ, IORING_OP_WRITE,
+		IORING_OP_READV, IORING_OP_WRITEV,
+		IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED,
+		IORING_OP_FSYNC, IORING_OP_FALLOCATE,
+	};
+	struct io_uring_probe *probe = io_uring_get_probe_ring(uring);
+	bool all = probe;
+	unsigned int i;
+
+	for (i = 0; all && i < ARRAY_SIZE(ops); i++)
+		all = io_uring_opcode_supported(probe, ops[i]);
+	io_uring_free_probe(probe);
+	return all;
+}
+
+/* The limit of locked memory may forbid it; then it is plain reads. */
+static void register_arena(struct ring *ring)
+{
+	struct iovec iov[ARENA_CHUNKS];
+	uint64_t off = 0;
+	unsigned int n = 0;
+
+	if (!arena.len)
+		return;
+	for (; off < arena.len && n < ARENA_CHUNKS; off += ARENA_CHUNK, n++) {
+		iov[n].iov_base = arena.base + off;
+		iov[n].iov_len = MIN(ARENA_CHUNK, arena.len - off);
+	}
+	if (io_uring_register_buffers(&ring->uring, iov, n) == 0)
+		ring->nr_chunks = n;
+}
+
+static int watch_eventfd(struct ring *ring)
+{
+	struct event_base *base = loop_event_base(ring->loop);
+	short what = EV_READ | EV_PERSIST;
+	int ret;
+
+	ring->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (ring->eventfd < 0)
+		return -errno;
+	ring->edge = event_base_get_features(base) & EV_FEATURE_ET;
+	if (ring->edge)
+		what |= EV_ET;
+	ring->event = event_new(base, ring->eventfd, what, ring_woken, ring);
+	if (!ring->event || event_add(ring->event, NULL)) {
+		ret = -ENOMEM;
+		goto out_close;
+	}
+	ret = io_uring_register_eventfd(&ring->uring, ring->eventfd);
+	if (ret)
+		goto out_close;
+	ring->armed = true;
+	return 0;
+
+out_close:
+	if (ring->event)
+		event_free(ring->event);
+	close(ring->eventfd);
+	return ret;
+}
+
+int ring_new(struct loop *loop, struct ring **ringp)
+{
+	struct ring *ring = calloc(1, sizeof(*ring));
+	int ret;
+
+	if (!ring)
+		return -ENOMEM;
+	ring->loop = loop;
+	ring->hook.fn = ring_hook;
+	ring->kick.fn = ring_kick;
+	TAILQ_INIT(&ring->queue);
+	ret = set_up_ring(&ring->uring);
+	if (ret)
+		goto out_free;
+	ret = -ENOSYS;
+	if (!has_all_ops(&ring->uring))
+		goto out_exit;
+	ret = watch_eventfd(ring);
+	if (ret)
+		goto out_exit;
+	/* Both only make it faster. */
+	io_uring_register_ring_fd(&ring->uring);
+	register_arena(ring);
+	loop_add_hook(loop, &ring->hook);
+	*ringp = ring;
+	return 0;
+
+out_exit:
+	io_uring_queue_exit(&ring->uring);
+out_free:
+	free(ring);
+	return ret;
+}
+
+void ring_free(struct ring *ring)
+{
+	assert(ring->in_flight == 0 && TAILQ_EMPTY(&ring->queue));
+	loop_del_hook(ring->loop, &ring->hook);
+	event_free(ring->event);
+	io_uring_queue_exit(&ring->uring);
+	close(ring->eventfd);
+	free(ring);
+}

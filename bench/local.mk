@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# bench/: what measures foliod.  Built with the rest, never installed.
+
+noinst_PROGRAMS += \
+	bench/nbd-echo \
+	bench/nbd-load \
+	$(NULL)
+
+bench_nbd_echo_SOURCES = \
+	bench/nbd-echo.c \
+	bench/wire.h \
+	$(NULL)
+
+bench_nbd_load_SOURCES = \
+	bench/client.c \
+	bench/client.h \
+	bench/conn.h \
+	bench/cpu.c \
+	bench/cpu.h \
+	bench/load.c \
+	bench/load.h \
+	bench/nbd-load.c \
+	bench/pattern.h \
+	bench/reply.c \
+	bench/wire.h \
+	$(NULL)
+bench_nbd_load_LDADD = libbase.a
+
+EXTRA_DIST += \
+	bench/README.md \
+	bench/compare \
+	bench/report.py \
+	bench/servers.py \
+	bench/workloads.py \
+	$(NULL)

@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * discard.c - TRIM and WRITE_ZEROES: the cache lets go of a range, then the
+ * store does.
+ *
+ * The order is mandatory: the range is held exclusively, its folios are
+ * dropped, dirty ones too, then the store unmaps; a fill or a write meanwhile
+ * waits for the range (iomap-semantics 1.6).
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "cache/cache_internal.h"
+
+/* ---- dropping folios ---- */
+
+enum drop {
+	DROP_DONE,
+	DROP_BUSY,	/* the shard's lock was dropped for a wait: look again */
+	DROP_ALLOC,	/* a copy is needed: get a spare of the folio's order */
+};
+
+/*
+ * Only a part of @folio goes: its blocks are forgotten.  Somebody who sends
+ * from it keeps his bytes, since a later fill must not overwrite them.
+ */
+static enum drop drop_part_locked(struct volume *vol, struct shard *shard,
+				  struct folio *folio, uint64_t blocks,
+				  struct folio **sparep)
+	REQUIRES(&shard->lock)
+{
+	struct pool *pool = shard->pool;
+
+	if (__atomic_load_n(&folio->pins, __ATOMIC_ACQUIRE)) {
+		struct folio *copy = *sparep;
+
+		if (folio->inflight) {
+			shard_wait_locked(shard, folio);
+			return DROP_BUSY;
+		}
+		if (!copy || copy->order != folio->order)
+			return DROP_ALLOC;
+		memcpy(pool_data(pool, pool_frame(pool, copy)),
+		       pool_data(pool, pool_frame(pool, folio)),
+		       folio_size(folio));
+		copy->uptodate = folio->uptodate;
+		shard_replace_locked(shard, vol, folio, copy);
+		*sparep = NULL;
+		folio = copy;
+	}
+	shard_clean_locked(shard, vol, folio, blocks);
+	if (!folio->dirty && !folio->inflight)
+		shard_unfail_locked(shard, vol, folio);
+	folio->uptodate &= ~blocks;
+	return DROP_DONE;
+}
+
+static enum drop drop_folio_locked(struct volume *vol, struct shard *shard,
+				   struct folio *folio, uint64_t start,
+				   uint64_t end, struct folio **sparep)
+	REQUIRES(&shard->lock)
+{
+	uint64_t pos = key_pos(folio->key);
+	uint64_t from = MAX(start, pos);
+	uint64_t to = MIN(end, pos + folio_size(folio));
+	uint64_t blocks = folio_blocks((uint32_t)(from - pos),
+				       (uint32_t)(to - from),
+				       vol->block_shift);
+
+	if ((folio->flags & FOLIO_LOCKED) || (folio->inflight & blocks)) {
+		shard_wait_locked(shard, folio);
+		return DROP_BUSY;
+	}
+	if (folio->inflight || (folio->uptodate & ~blocks))
+		return drop_part_locked(vol, shard, folio, blocks, sparep);
+	shard_discard_locked(shard, vol, folio);
+	return DROP_DONE;
+}
+
+static void free_spare(struct pool *pool, struct folio **sparep)
+{
+	if (*sparep)
+		pool_free(pool, pool_frame(pool, *sparep));
+	*sparep = NULL;
+}
+
+/* A copy of exactly @order, however long that takes. */
+static void get_spare(struct cache *cache, unsigned int order,
+		      struct folio **sparep)
+{
+	free_spare(&cache->pool, sparep);
+	*sparep = pool_folio(&cache->pool, cache_alloc_wait(cache, order));
+	if ((*sparep)->order != order)
+		coroutine_sleep_ns(200 * NSEC_PER_USEC);
+}
+
+/* Drop what the index has at @pos; returns the position behind it. */
+static uint64_t drop_at(struct volume *vol, uint64_t pos, uint64_t start,
+			uint64_t end)
+{
+	struct shard *shard = volume_shard(vol, pos);
+	uint64_t key = folio_key(vol->id, pos);
+	uint64_t next = round_down64(pos, FRAME_SIZE) + FRAME_SIZE;
+	struct folio *spare = NULL;
+	enum drop drop = DROP_BUSY;
+
+	while (drop != DROP_DONE) {
+		unsigned int order = 0;
+		struct folio *folio;
+
+		mutex_lock(&shard->lock);
+		folio = shard_lookup_locked(shard, key, key_hash(key));
+		if (folio) {
+			order = folio->order;
+			next = key_pos(folio->key) + folio_size(folio);
+			drop = drop_folio_locked(vol, shard, folio, start, end,
+						 &spare);
+		} else {
+			drop = DROP_DONE;
+		}
+		mutex_unlock(&shard->lock);
+		if (drop == DROP_ALLOC)
+			get_spare(vol->cache, order, &spare);
+	}
+	free_spare(&vol->cache->pool, &spare);
+	return next;
+}
+
+/* Walk all frames instead of all pages: for ranges larger than the cache. */
+static void drop_by_frames(struct volume *vol, uint64_t start, uint64_t end)
+{
+	struct pool *pool = &vol->cache->pool;
+
+	for (uint32_t frame = 1; frame < pool->nr_frames; frame++) {
+		/* A hint; drop_at() looks under the lock. */
+		uint64_t key = __atomic_load_n(&pool->folios[frame].key,
+					       __ATOMIC_RELAXED);
+		uint64_t pos = key_pos(key);
+
+		if (key == KEY_NONE || key_volume(key) != vol->id)
+			continue;
+		if (pos < end && pos + FRAME_SIZE > start)
+			drop_at(vol, MAX(pos, start), start, end);
+		if (frame % 4096 == 0)
+			coroutine_relax();
+	}
+}
+
+int cache_drop_range(struct volume *vol, uint64_t start, uint64_t end)
+{
+	uint64_t pos = start;
+
+	if ((end - start) / FRAME_SIZE > vol->cache->pool.nr_frames / 4) {
+		drop_by_frames(vol, start, end);
+		return 0;
+	}
+	while (pos < end)
+		pos = drop_at(vol, pos, start, end);
+	return 0;
+}
+
+/* ---- zeroes as data ---- */
+
+static int write_zeroes(struct volume *vol, uint64_t pos, uint64_t len,
+			unsigned int flags)
+{
+	while (len) {
+		uint32_t n = (uint32_t)MIN(len, (uint64_t)VOLUME_ZERO_MAX);
+		int ret = volume_write(vol, pos, n, volume_zeroes,
+				       flags & VOLUME_FUA);
+
+		if (ret)
+			return ret;
+		pos += n;
+		len -= n;
+	}
+	return 0;
+}
+
+/* ---- the two requests ---- */
+
+typedef int (*store_range_fn)(struct volume *vol, uint64_t pos, uint64_t len,
+			      unsigned int flags);
+
+/* Whole blocks [@start, @end): out of the cache, then @fn of the store. */
+static int drop_and_call(struct volume *vol, uint64_t start, uint64_t end,
+			 unsigned int flags, store_range_fn fn)
+{
+	struct range range;
+	int ret;
+
+	range_lock_exclusive(&vol->range_lock, &range, start, end);
+	cache_drop_range(vol, start, end);
+	ret = fn(vol, start, end - start, flags);
+	range_unlock(&vol->range_lock, &range);
+	return ret;
+}
+
+/* Does @flags (or the mode) want it stable before the reply? */
+static bool wants_sync(const struct volume *vol, unsigned int flags)
+{
+	if (vol->mode == VOLUME_UNSAFE)
+		return false;
+	return (flags & VOLUME_FUA) || vol->mode == VOLUME_WRITETHROUGH ||
+	       vol->mode == VOLUME_DIRECTSYNC;
+}
+
+/* Blocks within [@pos, @pos + @len); the volume's last may be short. */
+static void whole_blocks(const struct volume *vol, uint64_t pos, uint64_t len,
+			 uint64_t *startp, uint64_t *endp)
+{
+	uint64_t end = pos + len;
+
+	*startp = round_up64(pos, FRAME_SIZE);
+	*endp = end == vol->size ? end : round_down64(end, FRAME_SIZE);
+	if (*startp >= *endp)
+		*startp = *endp = pos + len;
+}
+
+static int discard_range(struct volume *vol, uint64_t pos, uint64_t len,
+			 unsigned int flags, store_range_fn fn)
+{
+	uint64_t start, end;
+	int ret = 0;
+
+	assert(range_within(pos, len, vol->size) && !vol->read_only);
+	whole_blocks(vol, pos, len, &start, &end);
+	if (start < end) {
+		ret = drop_and_call(vol, start, end, flags, fn);
+		/* The folios are gone by now: zeroes must come, fast or not. */
+		if (ret == -EOPNOTSUPP)
+			ret = write_zeroes(vol, start, end - start, flags);
+		if (ret)
+			return ret;
+	}
+	if (pos < start)
+		ret = write_zeroes(vol, pos, start - pos, flags);
+	if (!ret && end > start && end < pos + len)
+		ret = write_zeroes(vol, end, pos + len - end, flags);
+	if (!ret && start < end && wants_sync(vol, flags))
+		ret = volume_sync(vol);
+	return ret;
+}
+
+/* The store's trim, or else its zeroing: reads are zero at once either way. */
+static int unmap_or_zero(struct volume *vol, uint64_t pos, uint64_t len,
+			 unsigned int flags)
+{
+	int ret = vol->store_ops->unmap(vol, pos, len, flags);
+
+	if (ret == -EOPNOTSUPP)
+		ret = vol->store_ops->zero(vol, pos, len, 0);
+	return ret;
+}
+
+int volume_trim(struct volume *vol, uint64_t pos, uint64_t len,
+		unsigned int flags)
+{
+	int ret = discard_range(vol, pos, len, flags & VOLUME_FUA,
+				unmap_or_zero);
+
+	if (!ret)
+		stat_add(&vol->stats.trims, 1);
+	return ret;
+}
+
+int volume_zero(struct volume *vol, uint64_t pos, uint64_t len,
+		unsigned int flags)
+{
+	int ret;
+
+	/* Refused before anything is touched. */
+	if ((flags & VOLUME_FAST_ZERO) && !vol->can_fast_zero)
+		return -EOPNOTSUPP;
+	ret = discard_range(vol, pos, len, flags, vol->store_ops->zero);
+	if (!ret)
+		stat_add(&vol->stats.zeroes, 1);
+	return ret;
+}

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * throttle.c - late replies for those who write faster than the device.
+ */
+#include "cache/cache_internal.h"
+#include "cache/writeback.h"
+
+#define PAUSE_MAX_NS	(200 * NSEC_PER_MSEC)
+
+void throttle_init(struct throttle *throttle, uint64_t background,
+		   uint64_t hard)
+{
+	*throttle = (struct throttle){
+		.background = MIN(background, hard / 2),
+		.hard = hard,
+	};
+	mutex_init(&throttle->lock, RANK_THROTTLE);
+	waitq_init(&throttle->waiters);
+}
+
+void throttle_fini(struct throttle *throttle)
+{
+	mutex_fini(&throttle->lock);
+}
+
+static uint64_t in_use(const struct throttle *throttle)
+{
+	return __atomic_load_n(&throttle->dirty_bytes, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&throttle->inflight_bytes, __ATOMIC_RELAXED);
+}
+
+static uint64_t volume_in_use(const struct volume *vol)
+{
+	return __atomic_load_n(&vol->dirty_bytes, __ATOMIC_RELAXED) +
+	       __atomic_load_n(&vol->inflight_bytes, __ATOMIC_RELAXED);
+}
+
+/*
+ * A volume may have the whole limit but for an eighth of what others leave, so
+ * that one slow device does not stop the writers of all.
+ */
+static uint64_t volume_limit(const struct throttle *throttle,
+			     const struct volume *vol)
+{
+	uint64_t all = in_use(throttle), own = volume_in_use(vol);
+	uint64_t others = all > own ? all - own : 0;
+
+	return others < throttle->hard ? (throttle->hard - others) / 8 * 7 : 0;
+}
+
+static bool has_room(const struct throttle *throttle, const struct volume *vol,
+		     uint64_t len)
+{
+	uint64_t own = volume_in_use(vol);
+
+	if (in_use(throttle) + len > throttle->hard)
+		return own == 0 && len > throttle->hard;
+	return own + len <= volume_limit(throttle, vol) || own == 0;
+}
+
+/* Writers run free up to here. */
+static uint64_t free_run(const struct throttle *throttle)
+{
+	return (throttle->background + throttle->hard) / 2;
+}
+
+bool throttle_open(const struct volume *vol, uint64_t len)
+{
+	const struct throttle *throttle = &vol->cache->throttle;
+
+	/* Nobody overtakes those who wait. */
+	return !__atomic_load_n(&throttle->nr_waiting, __ATOMIC_RELAXED) &&
+	       in_use(throttle) + len <= free_run(throttle) &&
+	       has_room(throttle, vol, len);
+}
+
+/*
+ * Between the free run and the hard limit: a pause that grows with the square
+ * of the way there, so that writers slow down before they stop.
+ */
+static uint64_t pause_ns(const struct throttle *throttle, uint64_t len)
+{
+	uint64_t start = free_run(throttle);
+	uint64_t used = in_use(throttle) + len;
+	uint64_t way;
+
+	if (used <= start || throttle->hard <= start)
+		return 0;
+	way = MIN((used - start) * 256 / (throttle->hard - start),
+		  UINT64_C(256));
+	/* At half way about 4 us for 4 KiB, at the limit 16 us: the rate of
+	 * a device that writes 250 MB/s. */
+	return MIN(len * 4 * way * way / 65536, PAUSE_MAX_NS);
+}
+
+void throttle_wait(struct volume *vol, uint64_t len)
+{
+	struct throttle *throttle = &vol->cache->throttle;
+	uint64_t pause;
+	bool waited = false;
+
+	mutex_lock(&throttle->lock);
+	while (!has_room(throttle, vol, len)) {
+		waited = true;
+		__atomic_add_fetch(&throttle->nr_waiting, 1, __ATOMIC_SEQ_CST);
+		/* Pairs with throttle_wake(): counted first, then looked. */
+		if (!has_room(throttle, vol, len)) {
+			flusher_kick(vol);
+			waitq_wait(&throttle->waiters, &throttle->lock);
+		}
+		__atomic_sub_fetch(&throttle->nr_waiting, 1, __ATOMIC_SEQ_CST);
+	}
+	mutex_unlock(&throttle->lock);
+	pause = pause_ns(throttle, len);
+	if (pause) {
+		flusher_kick(vol);
+		coroutine_sleep_ns(pause);
+	}
+	if (waited || pause)
+		stat_add(&throttle->throttled, 1);
+}
+
+void throttle_wake(struct throttle *throttle)
+{
+	if (!__atomic_load_n(&throttle->nr_waiting, __ATOMIC_SEQ_CST))
+		return;
+	mutex_lock(&throttle->lock);
+	waitq_wake_all(&throttle->waiters);
+	mutex_unlock(&throttle->lock);
+}

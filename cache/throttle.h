@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * throttle.h - how much may be dirty or in flight, and who waits when it is.
+ *
+ * Below the background limit nothing happens; above it the flushers write.
+ * Up to half way between it and the hard limit writers run free; from there on
+ * each is delayed more, and at the hard limit waits (iomap-semantics 5.1).
+ * Delays are late replies: nobody is refused.
+ */
+#ifndef FOLIOD_CACHE_THROTTLE_H
+#define FOLIOD_CACHE_THROTTLE_H
+
+#include "base/base.h"
+
+struct volume;
+
+struct throttle {
+	/* Set by throttle_init(), constant after. */
+	uint64_t	background, hard;	/* bytes */
+
+	/* Atomic, over all volumes. */
+	uint64_t	dirty_bytes, inflight_bytes;
+	unsigned int	nr_waiting;
+
+	struct mutex	lock;			/* RANK_THROTTLE */
+	struct waitq	waiters;		/* FIFO, guarded by lock */
+
+	/* Relaxed atomics. */
+	uint64_t	throttled;		/* writes that waited or slept */
+	uint64_t	throttle_ns;
+};
+
+void throttle_init(struct throttle *throttle, uint64_t background,
+		   uint64_t hard);
+void throttle_fini(struct throttle *throttle);
+
+/* May @len more bytes of @vol become dirty without any delay? */
+bool throttle_open(const struct volume *vol, uint64_t len);
+
+/*
+ * Wait, in a coroutine, until they may; kicks the flusher.  Returns with room
+ * for @len, or with nothing dirty or in flight if @len alone exceeds the limit.
+ */
+void throttle_wait(struct volume *vol, uint64_t len);
+
+/* Bytes became clean or left flight: let those in who now have room.  May be
+ * called with a shard's lock held; costs one load when nobody waits. */
+void throttle_wake(struct throttle *throttle);
+
+#endif

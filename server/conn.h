@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * conn.h - one client, from its first byte to its last.
+ *
+ * A connection lives on one loop: everything about it happens on that loop's
+ * thread.  It owns its socket.
+ */
+#ifndef FOLIOD_SERVER_CONN_H
+#define FOLIOD_SERVER_CONN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/base.h"
+#include "server/export.h"
+
+struct conn;
+struct conn_pool;
+
+/* What all connections of the process share; constant once loops run, but for
+ * the atomics. */
+struct conn_shared {
+	const struct export_table	*exports;
+	struct cache			*cache;
+	uint64_t			handshake_timeout_ns;	/* 10 s by default */
+	uint64_t			reply_budget;	/* bytes pinned or copied for
+							 * replies, over all connections */
+	uint64_t			reply_bytes;	/* atomic: used of it */
+	unsigned int			max_conns;	/* 0: no cap */
+	unsigned int			nr_conns;	/* atomic */
+};
+
+/* The connections of one loop, with the buffers that they share. */
+struct conn_loop {
+	struct loop			*loop;
+	struct conn_shared		*shared;
+	TAILQ_HEAD(, conn)		conns;
+	unsigned int			nr_conns;
+	bool				draining;
+	char				*recv_buf;	/* 256 KiB, for whichever
+							 * connection reads now */
+	struct conn_pool		*pool;		/* the connections' own */
+	/* Called when the last connection is gone; may be NULL. */
+	void				(*idle)(struct conn_loop *cl);
+	void				*idle_arg;
+};
+
+/* Once per loop, on its thread.  0 or -ENOMEM. */
+int conn_loop_init(struct conn_loop *cl, struct loop *loop,
+		   struct conn_shared *shared);
+void conn_loop_fini(struct conn_loop *cl);
+
+/*
+ * Serve the client on @in_fd and @out_fd (the same socket, or a pair such as
+ * stdin and stdout, which need not be sockets), on the loop's thread.  Takes
+ * the descriptors over, also on failure.  0 or -errno.
+ */
+int conn_start(struct conn_loop *cl, int in_fd, int out_fd);
+
+/*
+ * Drain: requests taken up are finished and answered, later ones and options
+ * get ESHUTDOWN, and each connection is closed once its client disconnects or
+ * nothing is in flight and @deadline_ns has passed.
+ */
+void conn_loop_drain(struct conn_loop *cl, uint64_t deadline_ns);
+
+/* Close all at once (a second SIGTERM). */
+void conn_loop_hurry(struct conn_loop *cl);
+
+#endif

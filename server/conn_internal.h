@@ -1,0 +1,279 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * conn_internal.h - what the files of a connection share.
+ *
+ * conn.c has its life and its input, handshake.c the options, transmit.c the
+ * requests as they are parsed, request.c those that must wait, reply.c the
+ * output.
+ *
+ *	 HANDSHAKE_FLAGS -> HANDSHAKE_OPTION -> TRANSMISSION
+ *	        |                   |                |
+ *	        +--------+----------+----------------+
+ *	                 v
+ *	  finishing (no more input, the rest is answered) -> dead
+ *
+ * A dead connection holds no descriptor, no output and no event: it waits
+ * for the requests that still point to it.
+ *
+ * Input that cannot be parsed yet stands in the tail: either the beginning
+ * of an option or request, or, while the connection is paused, all that had
+ * been received.  It is not read further while it may not take up requests.
+ *
+ * What a connection holds of shared memory (pinned replies that are not sent,
+ * reads under way, copied payloads) is bounded: by HELD_MAX, and by half of
+ * what the others leave of the process's budget.  A connection that holds
+ * nothing may always take up one request, so that whoever is paused is waiting
+ * for something of its own.
+ */
+#ifndef FOLIOD_SERVER_CONN_INTERNAL_H
+#define FOLIOD_SERVER_CONN_INTERNAL_H
+
+#include <sys/queue.h>
+#include <sys/uio.h>
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+
+#include "proto/handshake.h"
+#include "proto/reply.h"
+#include "proto/request.h"
+#include "server/conn.h"
+
+enum {
+	RECV_BUF_SIZE		= 256 << 10,
+	RECV_MIN		= 4 << 10,	/* asked for behind a large payload */
+	STAGE_RECV_IOVS		= 128,		/* of a payload, in one call */
+
+	PIECE_MAX		= 1 << 20,	/* of a READ, read at once */
+	READ_SMALL_MAX		= 64 << 10,	/* its pins fit in a request */
+	WRITE_INLINE_MAX	= 64 << 10,	/* what volume_write() takes */
+	WRITE_TAIL_MAX		= 32 << 10,	/* payload awaited in the tail */
+	PAYLOAD_MAX		= 64 << 20,	/* served */
+	PAYLOAD_DRAIN_MAX	= 128 << 20,	/* refused, but read */
+
+	HELD_MIN		= 64 << 10,	/* a connection's share, at least */
+	HELD_MAX		= 64 << 20,
+	OUT_FLUSH		= 1 << 20,	/* send once so much is queued */
+	OUT_ROOM		= 2 << 20,	/* large reads go on below this */
+	INFLIGHT_MAX		= 1024,		/* requests of a connection */
+	LOOP_INFLIGHT_MAX	= 16384,	/* of all; each may have one */
+
+	OPTIONS_MAX		= 128,		/* of a connection */
+	OPTION_DATA_MAX		= 64 << 10,	/* of an option that has any */
+	OPTION_BYTES_MAX	= 2 << 20,	/* of all options together */
+	EXTENTS_MAX		= 512,		/* in a BLOCK_STATUS reply */
+	META_CONTEXT_ID		= 1,		/* base:allocation */
+};
+
+/* ---- output ---- */
+
+#define CHUNK_IOVS	512
+#define CHUNK_PINS	512
+#define CHUNK_HEADS	8192
+
+static_assert(PIECE_MAX / 4096 + 2 + 1 <= CHUNK_PINS, "a piece fits a chunk");
+static_assert(sizeof(struct nbd_wire_chunk_status) + EXTENTS_MAX *
+	      sizeof(struct nbd_wire_extent) <= CHUNK_HEADS,
+	      "extents fit a chunk");
+
+/*
+ * A run of output: one sendmsg() can take all of it.  Heads are bytes of its
+ * own, data is in pinned folios, which are released all together when the last
+ * byte is sent.
+ */
+struct out_chunk {
+	STAILQ_ENTRY(out_chunk)	link;
+	unsigned int		first_iov, nr_iov;	/* [first, nr) is unsent */
+	unsigned int		nr_pins;
+	unsigned int		heads_len;
+	bool			ends_in_head;		/* the last iov grows */
+	size_t			bytes;			/* unsent */
+	struct iovec		iov[CHUNK_IOVS];
+	struct pin		pins[CHUNK_PINS];
+	char			heads[CHUNK_HEADS];
+};
+
+struct outq {
+	STAILQ_HEAD(, out_chunk) chunks;
+	struct out_chunk	*last;		/* NULL if there is none */
+	size_t			bytes;
+};
+
+/* ---- requests that wait ---- */
+
+#define REQUEST_PINS	(READ_SMALL_MAX / 4096 + 2)
+
+/* A request in a coroutine of its own; holds a reference to its connection. */
+struct request {
+	SLIST_ENTRY(request)	link;		/* in the pool, when free */
+	TAILQ_ENTRY(request)	room_link;	/* in conn->room_waiters */
+	struct conn		*conn;
+	struct nbd_request	nbd;
+	void			*payload;	/* of a WRITE: copied, */
+	struct stage		*stage;		/* or staged */
+	size_t			charge;		/* bytes in conn->charged */
+	struct coroutine	*co;		/* while waiting for room */
+	struct pin		pins[REQUEST_PINS];
+};
+
+/* What the connections of a loop share beyond conn_loop. */
+struct conn_pool {
+	struct conn_loop	*cl;
+	struct turn_hook	hook;
+	struct timer		deadline;	/* of draining */
+	bool			past_deadline;
+	TAILQ_HEAD(, conn)	todo;		/* look at these this turn */
+	unsigned int		inflight;
+	STAILQ_HEAD(, out_chunk) chunks;	/* free ones */
+	unsigned int		nr_chunks;
+	SLIST_HEAD(, request)	requests;	/* free ones */
+	unsigned int		nr_requests;
+};
+
+/* ---- the connection ---- */
+
+enum conn_phase {
+	HANDSHAKE_FLAGS,
+	HANDSHAKE_OPTION,
+	TRANSMISSION,
+};
+
+struct conn {
+	TAILQ_ENTRY(conn)	link;		/* cl->conns, unless dead */
+	TAILQ_ENTRY(conn)	todo_link;	/* pool->todo, if todo */
+	struct conn_loop	*cl;
+	struct conn_pool	*pool;
+	unsigned int		refs;
+	int			in_fd, out_fd;
+	bool			in_is_socket, out_is_socket;
+	enum conn_phase		phase;
+	bool			todo;
+	bool			dead;
+	bool			finishing;	/* takes no more input */
+	bool			reading;	/* ev_read is added */
+	bool			blocked;	/* ev_write is added */
+	bool			paused;		/* at a limit, see may_take() */
+
+	/* Input. */
+	char			*tail;		/* NULL: in tail_small */
+	uint32_t		tail_off, tail_len;
+	uint32_t		recv_max;	/* asked for at once */
+	char			tail_small[32];
+
+	/* Input that is dropped, and the answer when it is. */
+	uint32_t		skip;
+	enum nbd_error		skip_error;
+	const char		*skip_text;
+
+	/* The WRITE whose payload is dropped or staged. */
+	struct nbd_request	write;
+	struct stage		*stage;
+	unsigned int		stage_iov;	/* next byte goes here: */
+	size_t			stage_iov_off;
+	uint32_t		stage_left;
+	bool			stage_wait;	/* a coroutine waits for one */
+
+	/* Output.  While a simple reply is sent in pieces, its request owns
+	 * the stream and what others say is held back. */
+	struct outq		out, held;
+	struct request		*owner;
+	TAILQ_HEAD(, request)	room_waiters;
+	size_t			charged;	/* by requests in flight */
+	size_t			accounted;	/* in shared->reply_bytes */
+	unsigned int		inflight;
+
+	/* Handshake. */
+	struct timer		timeout;
+	uint32_t		client_flags;
+	unsigned int		nr_options;
+	uint64_t		option_bytes;
+	struct nbd_option_request option;	/* whose data is dropped */
+	uint32_t		option_reply;	/* and what to answer then */
+	const struct export	*meta_export;	/* SET_META_CONTEXT was for */
+	bool			meta_allocation;
+
+	/* Transmission. */
+	struct export		*export;
+	struct volume		*vol;
+	struct nbd_session	session;
+	struct readahead	ra;
+
+	struct event		ev_read, ev_write;
+};
+
+/* conn.c */
+static inline void conn_get(struct conn *conn)
+{
+	conn->refs++;
+}
+void conn_put(struct conn *conn);
+/* Close at once.  The caller holds a reference. */
+void conn_kill(struct conn *conn);
+/* Have the connection's output sent and its input gone on with before the
+ * loop sleeps. */
+void conn_todo(struct conn *conn);
+/* Send from @iov.  Bytes, or -errno; the only way out to the descriptor. */
+ssize_t conn_send(struct conn *conn, struct iovec *iov, unsigned int nr);
+/* Wait for the descriptor to take more, or do not any longer. */
+void conn_set_blocked(struct conn *conn, bool blocked);
+/* Bytes of shared memory that it holds. */
+static inline size_t conn_held(const struct conn *conn)
+{
+	return conn->out.bytes + conn->held.bytes + conn->charged;
+}
+/* How many it may hold, at this moment. */
+size_t conn_held_max(const struct conn *conn);
+
+/* handshake.c: take up what is complete in [@p, @p + @len), return how much
+ * that was; may kill. */
+size_t handshake_parse(struct conn *conn, const char *p, size_t len);
+
+/* transmit.c */
+void transmit_start(struct conn *conn, struct export *export);
+size_t transmit_parse(struct conn *conn, const char *p, size_t len);
+/* Has received @n more bytes of the staged payload, at the right place. */
+void transmit_staged(struct conn *conn, size_t n);
+/* @stage is for conn->write; or the payload is dropped for @error. */
+void transmit_stage_ready(struct conn *conn, struct stage *stage, int error);
+
+/* request.c */
+/* Serve @nbd in a coroutine.  @payload and @stage are taken over, also on
+ * failure.  0 or -ENOMEM. */
+int request_start(struct conn *conn, const struct nbd_request *nbd,
+		  void *payload, struct stage *stage);
+/* Get a stage for conn->write; transmit_stage_ready() then.  The same. */
+int request_start_stage(struct conn *conn);
+/* Wake those that wait for room in the output. */
+void request_wake_room(struct conn *conn);
+void request_pool_drain(struct conn_pool *pool);
+
+/* reply.c: all of these do nothing on a dead connection. */
+void reply_init(struct conn *conn);
+/* Append @len bytes, of the handshake. */
+void reply_bytes(struct conn *conn, const void *data, size_t len);
+/* The whole answer to @nbd, without content. */
+void reply_done(struct conn *conn, const struct nbd_request *nbd,
+		enum nbd_error error, const char *text);
+/* Read and answer @nbd if all of it is cached.  0 or -EAGAIN. */
+int reply_read_inline(struct conn *conn, const struct nbd_request *nbd);
+/* A piece of the answer to @nbd: [@pos, @pos + the pins' sum).  Takes the pins
+ * over.  @last: nothing follows. */
+void reply_pins(struct conn *conn, const struct nbd_request *nbd, uint64_t pos,
+		const struct pin *pins, unsigned int nr, bool last);
+/* The same for pins that are @chunk's first and only content; takes @chunk. */
+void reply_chunk(struct conn *conn, const struct nbd_request *nbd, uint64_t pos,
+		 struct out_chunk *chunk, bool last);
+void reply_extents(struct conn *conn, const struct nbd_request *nbd,
+		   const struct volume_extent *extents, unsigned int nr);
+struct out_chunk *reply_chunk_get(struct conn_pool *pool);
+void reply_chunk_put(struct conn_pool *pool, struct out_chunk *chunk);
+/* From now on the output is @request's alone; what others say is held. */
+void reply_own(struct conn *conn, struct request *request);
+void reply_disown(struct conn *conn);
+/* Send what the descriptor takes.  May kill. */
+void reply_flush(struct conn *conn);
+/* Drop everything unsent. */
+void reply_drop(struct conn *conn);
+void reply_pool_drain(struct conn_pool *pool);
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * listen.h - listening sockets: TCP and unix, opened, named and removed.
+ *
+ * Accepting is accept.h's.
+ */
+#ifndef FOLIOD_SERVER_LISTEN_H
+#define FOLIOD_SERVER_LISTEN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "server/options.h"
+
+struct listener {
+	int		fd;		/* non-blocking */
+	/* TCP: the numeric address and the real port. */
+	char		*host;		/* NULL for unix */
+	uint16_t	port;
+	bool		open;		/* others than this machine reach it */
+	/* Unix: the absolute path and what was made there. */
+	char		*path;		/* NULL for TCP */
+	char		*private_dir;	/* directory to be removed, or NULL */
+	dev_t		dev;
+	ino_t		ino;
+};
+
+struct listeners {
+	struct listener	*list;
+	unsigned int	nr;
+};
+
+/*
+ * Open what @opts ask for, into @set, in their order; a host may have several
+ * addresses.  Returns 0, or -errno with *@errorp a line that says which one
+ * failed and why, to be freed; nothing is then left open.  Not in a coroutine
+ * (names are looked up, which takes stack and time).
+ */
+int listeners_open(struct listeners *set, const struct listen_option *opts,
+		   unsigned int nr_opts, char **errorp);
+
+/* Close all, and remove their files where they are still ours. */
+void listeners_close(struct listeners *set);
+
+/* The URI of @export_name there; to be freed, NULL without memory. */
+char *listener_uri(const struct listener *listener, const char *export_name);
+
+#endif

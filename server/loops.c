@@ -1,0 +1,403 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * loops.c - the threads that serve clients, each with its run loop.
+ */
+#include <errno.h>
+#include <event2/event.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "bdev/bdev.h"
+#include "server/loops.h"
+
+/* One thread's. */
+struct server_loop {
+	struct loops		*loops;
+	unsigned int		index;
+	pthread_t		thread;		/* index > 0 */
+	bool			threaded;	/* it was made */
+	bool			stop;		/* atomic */
+	int			ret;		/* of its start */
+	sem_t			started;
+	struct loop		*loop;
+	struct conn_loop	conns;
+	/* Draining; the loop's own but for deadline_ns. */
+	struct work		drain_work, hurry_work;
+	uint64_t		deadline_ns;	/* set before the post */
+	bool			draining;
+	bool			gone;
+	struct work		gone_work;	/* for the first loop */
+};
+
+struct loops {
+	unsigned int		nr;
+	unsigned int		next_home, next_client;
+	struct conn_shared	*shared;
+	/* With loops_serve_single(). */
+	void			(*single_gone)(void *arg);
+	void			*single_arg;
+	/* Draining. */
+	bool			draining;
+	bool			hurried;
+	unsigned int		nr_gone;
+	bool			all_gone;
+	struct timer		limit_timer;
+	struct server_loop	list[];
+};
+
+/* A client on its way to its loop. */
+struct handover {
+	struct work		work;
+	struct server_loop	*sl;
+	int			fd;
+};
+
+/* ---- set-up of one loop, on its thread ---- */
+
+static void conns_idle(struct conn_loop *cl);
+
+static int server_loop_init(struct server_loop *sl)
+{
+	int ret;
+
+	ret = loop_new(&sl->loop);
+	if (ret)
+		return ret;
+	loop_enter(sl->loop);
+	ret = bdev_loop_init(sl->loop);
+	if (ret)
+		goto out_free_loop;
+	ret = conn_loop_init(&sl->conns, sl->loop, sl->loops->shared);
+	if (ret)
+		goto out_fini_bdev;
+	sl->conns.idle = conns_idle;
+	sl->conns.idle_arg = sl;
+	loop_enter(NULL);
+	return 0;
+
+out_fini_bdev:
+	bdev_loop_fini(sl->loop);
+out_free_loop:
+	loop_enter(NULL);
+	loop_free(sl->loop);
+	sl->loop = NULL;
+	return ret;
+}
+
+/* The loop itself stays: others may still be about to wake it up. */
+static void server_loop_fini(struct server_loop *sl)
+{
+	loop_enter(sl->loop);
+	conn_loop_fini(&sl->conns);
+	bdev_loop_fini(sl->loop);
+	loop_enter(NULL);
+}
+
+/* Only a broken epoll ends a loop that was not stopped. */
+static void run_loop(struct loop *loop)
+{
+	int ret = loop_run(loop);
+
+	if (ret) {
+		log_error("cannot wait for events: %s", strerror(-ret));
+		abort();
+	}
+}
+
+static void *server_loop_main(void *arg)
+{
+	struct server_loop *sl = arg;
+	char name[16];
+
+	snprintf(name, sizeof(name), "foliod-%u", sl->index);
+	pthread_setname_np(pthread_self(), name);
+	sl->ret = server_loop_init(sl);
+	sem_post(&sl->started);
+	if (sl->ret)
+		return NULL;
+	while (!__atomic_load_n(&sl->stop, __ATOMIC_ACQUIRE))
+		run_loop(sl->loop);
+	server_loop_fini(sl);
+	return NULL;
+}
+
+static int start_thread(struct server_loop *sl)
+{
+	int ret;
+
+	ret = -pthread_create(&sl->thread, NULL, server_loop_main, sl);
+	if (ret)
+		return ret;
+	sl->threaded = true;
+	while (sem_wait(&sl->started))
+		;
+	return sl->ret;
+}
+
+static void stop_thread(struct server_loop *sl)
+{
+	if (!sl->threaded)
+		return;
+	__atomic_store_n(&sl->stop, true, __ATOMIC_RELEASE);
+	if (!sl->ret)
+		loop_stop(sl->loop);
+	pthread_join(sl->thread, NULL);
+}
+
+/* What fails there is an error code for us, and told by whoever handles it. */
+static void libevent_says(int severity, const char *msg)
+{
+	(void)severity;
+	log_debug("libevent: %s", msg);
+}
+
+int loops_start(unsigned int nr, struct conn_shared *shared,
+		struct loops **loopsp)
+{
+	struct loops *loops;
+	int ret = 0;
+
+	loops = calloc(1, sizeof(*loops) + nr * sizeof(loops->list[0]));
+	if (!loops)
+		return -ENOMEM;
+	event_set_log_callback(libevent_says);
+	loops->nr = nr;
+	loops->shared = shared;
+	for (unsigned int i = 0; i < nr; i++) {
+		loops->list[i].loops = loops;
+		loops->list[i].index = i;
+		sem_init(&loops->list[i].started, 0, 0);
+	}
+	ret = server_loop_init(&loops->list[0]);
+	for (unsigned int i = 1; i < nr && !ret; i++)
+		ret = start_thread(&loops->list[i]);
+	if (ret) {
+		log_error("cannot start %u thread%s: %s", nr,
+			  nr == 1 ? "" : "s", strerror(-ret));
+		loops_stop(&loops);
+		return ret;
+	}
+	*loopsp = loops;
+	return 0;
+}
+
+void loops_stop(struct loops **loopsp)
+{
+	struct loops *loops = *loopsp;
+
+	*loopsp = NULL;
+	if (!loops)
+		return;
+	for (unsigned int i = 1; i < loops->nr; i++)
+		stop_thread(&loops->list[i]);
+	if (loops->list[0].loop)
+		server_loop_fini(&loops->list[0]);
+	/* No other thread is left. */
+	for (unsigned int i = 0; i < loops->nr; i++) {
+		if (loops->list[i].loop)
+			loop_free(loops->list[i].loop);
+		sem_destroy(&loops->list[i].started);
+	}
+	free(loops);
+}
+
+struct loop *loops_main(struct loops *loops)
+{
+	return loops->list[0].loop;
+}
+
+struct loop *loops_next_home(struct loops *loops)
+{
+	return loops->list[loops->next_home++ % loops->nr].loop;
+}
+
+void loops_wait(struct loops *loops, const bool *done)
+{
+	while (!*done)
+		run_loop(loops_main(loops));
+}
+
+/* ---- a coroutine on the first loop ---- */
+
+struct phase {
+	struct work	work;
+	struct loop	*loop;
+	void		(*fn)(void *arg);
+	void		*arg;
+	int		ret;
+	bool		done;
+};
+
+static void phase_main(void *arg)
+{
+	struct phase *phase = arg;
+
+	phase->fn(phase->arg);
+	phase->done = true;
+	loop_stop(phase->loop);
+}
+
+static void phase_start(struct work *work)
+{
+	struct phase *phase = container_of(work, struct phase, work);
+
+	phase->ret = coroutine_start(phase_main, phase);
+	if (phase->ret) {
+		phase->done = true;
+		loop_stop(phase->loop);
+	}
+}
+
+int loops_run_coroutine(struct loops *loops, void (*fn)(void *arg), void *arg)
+{
+	struct phase phase = {
+		.work.fn = phase_start, .loop = loops_main(loops), .fn = fn,
+		.arg = arg,
+	};
+
+	loop_post(phase.loop, &phase.work);
+	loops_wait(loops, &phase.done);
+	return phase.ret;
+}
+
+/* ---- clients ---- */
+
+static void take_client(struct work *work)
+{
+	struct handover *handover = container_of(work, struct handover, work);
+	int ret;
+
+	ret = conn_start(&handover->sl->conns, handover->fd, handover->fd);
+	if (ret)
+		log_warn("cannot serve a client: %s", strerror(-ret));
+	free(handover);
+}
+
+void loops_serve(struct loops *loops, int fd)
+{
+	struct handover *handover = calloc(1, sizeof(*handover));
+
+	if (!handover) {
+		close(fd);
+		return;
+	}
+	handover->work.fn = take_client;
+	handover->sl = &loops->list[loops->next_client++ % loops->nr];
+	handover->fd = fd;
+	loop_post(handover->sl->loop, &handover->work);
+}
+
+int loops_serve_single(struct loops *loops, int in_fd, int out_fd,
+		       void (*gone)(void *arg), void *arg)
+{
+	int ret;
+
+	assert(loops->nr == 1);
+	loops->single_gone = gone;
+	loops->single_arg = arg;
+	loop_enter(loops_main(loops));
+	ret = conn_start(&loops->list[0].conns, in_fd, out_fd);
+	loop_enter(NULL);
+	return ret;
+}
+
+/* ---- draining ---- */
+
+/* On the first loop. */
+static void loop_gone(struct work *work)
+{
+	struct server_loop *sl = container_of(work, struct server_loop,
+					      gone_work);
+	struct loops *loops = sl->loops;
+
+	if (++loops->nr_gone == loops->nr) {
+		loops->all_gone = true;
+		loop_stop(loops_main(loops));
+	}
+}
+
+/* The loop has no connection, and will have none. */
+static void report_gone(struct server_loop *sl)
+{
+	if (sl->gone)
+		return;
+	sl->gone = true;
+	sl->gone_work.fn = loop_gone;
+	loop_post(loops_main(sl->loops), &sl->gone_work);
+}
+
+static void conns_idle(struct conn_loop *cl)
+{
+	struct server_loop *sl = cl->idle_arg;
+
+	if (sl->draining)
+		report_gone(sl);
+	else if (sl->loops->single_gone)
+		sl->loops->single_gone(sl->loops->single_arg);
+}
+
+static void start_drain(struct work *work)
+{
+	struct server_loop *sl = container_of(work, struct server_loop,
+					      drain_work);
+
+	sl->draining = true;
+	conn_loop_drain(&sl->conns, sl->deadline_ns);
+	if (!sl->conns.nr_conns)
+		report_gone(sl);
+}
+
+static void start_hurry(struct work *work)
+{
+	struct server_loop *sl = container_of(work, struct server_loop,
+					      hurry_work);
+
+	conn_loop_hurry(&sl->conns);
+}
+
+void loops_hurry(struct loops *loops)
+{
+	if (!loops->draining || loops->hurried)
+		return;
+	loops->hurried = true;
+	for (unsigned int i = 0; i < loops->nr; i++) {
+		loops->list[i].hurry_work.fn = start_hurry;
+		loop_post(loops->list[i].loop, &loops->list[i].hurry_work);
+	}
+}
+
+static void limit_reached(struct timer *timer)
+{
+	struct loops *loops = container_of(timer, struct loops, limit_timer);
+
+	log_warn("closing connections whose clients do not take their "
+		 "replies");
+	loops_hurry(loops);
+}
+
+void loops_drain(struct loops *loops, uint64_t grace_ns, uint64_t limit_ns)
+{
+	uint64_t now = clock_now_ns();
+
+	loops->draining = true;
+	loop_enter(loops_main(loops));
+	timer_init(&loops->limit_timer, limit_reached);
+	timer_arm(&loops->limit_timer, now + limit_ns);
+	loop_enter(NULL);
+	/* Behind the clients that are on their way, hence after them. */
+	for (unsigned int i = 0; i < loops->nr; i++) {
+		struct server_loop *sl = &loops->list[i];
+
+		sl->deadline_ns = now + grace_ns;
+		sl->drain_work.fn = start_drain;
+		loop_post(sl->loop, &sl->drain_work);
+	}
+	loops_wait(loops, &loops->all_gone);
+	loop_enter(loops_main(loops));
+	timer_cancel(&loops->limit_timer);
+	loop_enter(NULL);
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * option_table.h - the options of foliod, once, for parsing and for --help.
+ *
+ * SECTION(heading) stands before the options that --help lists under it.
+ * OPTION(id, short name or 0, long name, value's name or NULL, help); a
+ * newline in the help begins another line, and no line begins with '-'.
+ */
+#ifndef FOLIOD_SERVER_OPTION_TABLE_H
+#define FOLIOD_SERVER_OPTION_TABLE_H
+
+#define OPTION_TABLE(SECTION, OPTION) \
+	SECTION("Where to listen") \
+	OPTION(PORT, 'p', "port", "N", \
+	       "TCP port (default 10809); 0 lets the system pick one") \
+	OPTION(BIND, 'b', "bind", "HOST[:PORT]", \
+	       "listen on this address instead of loopback;\n" \
+	       "can be repeated") \
+	OPTION(UNIX, 'U', "unix", "PATH", \
+	       "listen on a Unix-domain socket; can be repeated;\n" \
+	       "'-' is a private one") \
+	OPTION(SINGLE, 's', "single", NULL, \
+	       "serve one client on standard input and output") \
+	SECTION("What to serve") \
+	OPTION(EXPORT, 0, "export", "name=NAME,path=PATH[,KEY[=VALUE]...]", \
+	       "an export with settings of its own: mode=MODE,\n" \
+	       "read-only, description=TEXT, block-size=MIN;\n" \
+	       "can be repeated; a comma in a value is ',,'") \
+	OPTION(DEFAULT_EXPORT, 0, "default-export", "NAME", \
+	       "the export that answers to the empty name") \
+	OPTION(MODE, 'm', "mode", "MODE", \
+	       "how writes reach the disk: writeback (default),\n" \
+	       "writethrough, writeout, none, directsync or unsafe") \
+	OPTION(READ_ONLY, 'r', "read-only", NULL, \
+	       "refuse writes on all exports") \
+	SECTION("Memory and threads") \
+	OPTION(CACHE_SIZE, 0, "cache-size", "SIZE", \
+	       "memory for cached data (default: a quarter of the\n" \
+	       "machine's, at most 4G; at least 16M, 4M a thread)") \
+	OPTION(THREADS, 0, "threads", "N", \
+	       "threads that serve clients (default: as many as\n" \
+	       "there are processors)") \
+	SECTION("How to run") \
+	OPTION(RUN, 0, "run", "COMMAND", \
+	       "run a shell command that finds $uri, $unixsocket,\n" \
+	       "$port and $exportname, and exit with its status") \
+	OPTION(PID_FILE, 0, "pid-file", "FILE", \
+	       "write the process id here once clients can connect") \
+	OPTION(DAEMONIZE, 0, "daemonize", NULL, \
+	       "go into the background once clients can connect") \
+	OPTION(VERSION, 'V', "version", NULL, \
+	       "print the version and exit") \
+	OPTION(HELP, 'h', "help", NULL, \
+	       "print this and exit")
+
+#endif

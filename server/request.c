@@ -1,0 +1,422 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * request.c - requests that must wait, each in a coroutine.
+ *
+ * A request holds a reference to its connection.  The connection may die
+ * while it waits: what it did stays done, and its reply is dropped.
+ */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "server/conn_internal.h"
+
+#define POOL_REQUESTS	2048			/* free ones kept by a loop */
+#define ZERO_PIECE	(UINT64_C(64) << 20)	/* of TRIM and WRITE_ZEROES */
+
+/* ---- waiting for room in the output ---- */
+
+void request_wake_room(struct conn *conn)
+{
+	struct request *r;
+
+	TAILQ_FOREACH(r, &conn->room_waiters, room_link)
+		coroutine_wake(r->co);
+}
+
+static void wait_once(struct request *r)
+{
+	struct conn *conn = r->conn;
+
+	/* Nobody's patience outlasts the shutdown's. */
+	if (conn->pool->past_deadline) {
+		conn_kill(conn);
+		return;
+	}
+	conn_todo(conn);
+	r->co = coroutine_self();
+	TAILQ_INSERT_TAIL(&conn->room_waiters, r, room_link);
+	coroutine_yield();
+	TAILQ_REMOVE(&conn->room_waiters, r, room_link);
+}
+
+/* 0, or -EPIPE if the connection died. */
+static int wait_for_room(struct request *r)
+{
+	struct conn *conn = r->conn;
+
+	while (!conn->dead && conn->out.bytes + conn->held.bytes > OUT_ROOM)
+		wait_once(r);
+	return conn->dead ? -EPIPE : 0;
+}
+
+/* The same for a request that owns the stream: what is held back is waiting
+ * for it. */
+static int wait_for_stream_room(struct request *r)
+{
+	struct conn *conn = r->conn;
+
+	while (!conn->dead && conn->out.bytes > OUT_ROOM)
+		wait_once(r);
+	return conn->dead ? -EPIPE : 0;
+}
+
+static int wait_for_stream(struct request *r)
+{
+	struct conn *conn = r->conn;
+
+	while (!conn->dead && conn->owner)
+		wait_once(r);
+	return conn->dead ? -EPIPE : 0;
+}
+
+/* ---- reading ---- */
+
+static void answer(struct request *r, int err)
+{
+	reply_done(r->conn, &r->nbd, nbd_error_from_errno(err), NULL);
+}
+
+static void read_small(struct request *r)
+{
+	struct conn *conn = r->conn;
+	struct pinvec pv = { r->pins, 0, volume_pins_max(r->nbd.len) };
+	int ret;
+
+	ret = volume_read(conn->vol, r->nbd.pos, r->nbd.len, &pv, &conn->ra);
+	if (ret)
+		answer(r, ret);
+	else
+		reply_pins(conn, &r->nbd, r->nbd.pos, r->pins, pv.nr, true);
+}
+
+/* Read a piece into a chunk of output. */
+static int read_piece(struct request *r, uint64_t pos, uint32_t len,
+		      struct out_chunk **chunkp)
+{
+	struct conn *conn = r->conn;
+	struct out_chunk *chunk = reply_chunk_get(conn->pool);
+	struct pinvec pv = { .max = volume_pins_max(len) };
+	int ret;
+
+	if (!chunk)
+		return -ENOMEM;
+	pv.pins = chunk->pins;
+	ret = volume_read(conn->vol, pos, len, &pv, &conn->ra);
+	if (ret) {
+		reply_chunk_put(conn->pool, chunk);
+		return ret;
+	}
+	chunk->nr_pins = pv.nr;
+	*chunkp = chunk;
+	return 0;
+}
+
+/*
+ * In pieces, each a structured reply's chunk: the client's slowness holds up
+ * nobody, and an error is told when it occurs.
+ */
+static void read_chunks(struct request *r)
+{
+	uint64_t pos = r->nbd.pos, end = pos + r->nbd.len;
+	struct out_chunk *chunk;
+	int ret;
+
+	while (pos < end) {
+		uint32_t len = MIN(end - pos, (uint64_t)PIECE_MAX);
+
+		if (wait_for_room(r))
+			return;
+		ret = read_piece(r, pos, len, &chunk);
+		if (ret) {
+			answer(r, ret);
+			return;
+		}
+		reply_chunk(r->conn, &r->nbd, pos, chunk, pos + len == end);
+		pos += len;
+	}
+}
+
+/*
+ * In pieces behind one head: the stream is ours until the last one.  The first
+ * piece is read before, so that an error there can still be told; later there
+ * is no way but to disconnect.
+ */
+static void read_stream(struct request *r)
+{
+	uint64_t pos = r->nbd.pos, end = pos + r->nbd.len;
+	struct conn *conn = r->conn;
+	struct out_chunk *chunk;
+	uint32_t len = PIECE_MAX;
+	int ret;
+
+	ret = read_piece(r, pos, len, &chunk);
+	if (ret) {
+		answer(r, ret);
+		return;
+	}
+	if (wait_for_stream(r)) {
+		reply_chunk_put(conn->pool, chunk);
+		return;
+	}
+	reply_own(conn, r);
+	for (;;) {
+		reply_chunk(conn, &r->nbd, pos, chunk, false);
+		pos += len;
+		if (pos == end || wait_for_stream_room(r))
+			break;
+		len = MIN(end - pos, (uint64_t)PIECE_MAX);
+		ret = read_piece(r, pos, len, &chunk);
+		if (ret) {
+			log_warn("a read failed in the middle of its reply: closing a connection");
+			conn_kill(conn);
+			break;
+		}
+	}
+	reply_disown(conn);
+	request_wake_room(conn);
+}
+
+static void serve_read(struct request *r)
+{
+	struct conn *conn = r->conn;
+	struct out_chunk *chunk;
+	int ret;
+
+	if (r->nbd.len <= READ_SMALL_MAX) {
+		read_small(r);
+	} else if (r->nbd.len <= PIECE_MAX) {
+		ret = read_piece(r, r->nbd.pos, r->nbd.len, &chunk);
+		if (ret)
+			answer(r, ret);
+		else
+			reply_chunk(conn, &r->nbd, r->nbd.pos, chunk, true);
+	} else if (conn->session.structured) {
+		read_chunks(r);
+	} else {
+		read_stream(r);
+	}
+}
+
+/* ---- the others ---- */
+
+static unsigned int volume_flags(const struct nbd_request *nbd)
+{
+	unsigned int flags = 0;
+
+	if (nbd->flags & NBD_CMD_FLAG_FUA)
+		flags |= VOLUME_FUA;
+	if (nbd->flags & NBD_CMD_FLAG_NO_HOLE)
+		flags |= VOLUME_NO_HOLE;
+	if (nbd->flags & NBD_CMD_FLAG_FAST_ZERO)
+		flags |= VOLUME_FAST_ZERO;
+	return flags;
+}
+
+static int serve_write(struct request *r)
+{
+	if (r->stage)
+		return volume_write_stage(&r->stage, volume_flags(&r->nbd));
+	return volume_write(r->conn->vol, r->nbd.pos, r->nbd.len, r->payload,
+			    volume_flags(&r->nbd));
+}
+
+/* TRIM and WRITE_ZEROES: in pieces, so that no writer waits for gigabytes.  A
+ * fast one is fast, and must not fail half done. */
+static int serve_zero(struct request *r)
+{
+	uint64_t pos = r->nbd.pos, end = pos + r->nbd.len;
+	unsigned int flags = volume_flags(&r->nbd);
+	struct volume *vol = r->conn->vol;
+	int ret = 0;
+
+	while (pos < end && !ret) {
+		/* Pieces end where blocks do. */
+		uint64_t next = round_down64(pos + ZERO_PIECE, ZERO_PIECE);
+
+		if (next > end || (flags & VOLUME_FAST_ZERO))
+			next = end;
+		if (r->nbd.type == NBD_CMD_TRIM)
+			ret = volume_trim(vol, pos, next - pos, flags);
+		else
+			ret = volume_zero(vol, pos, next - pos, flags);
+		pos = next;
+	}
+	return ret;
+}
+
+/*
+ * Hold what the volume says to what the protocol allows: at most the request's
+ * length, one extent where one is wanted.
+ */
+static void serve_status(struct request *r)
+{
+	unsigned int max = r->nbd.flags & NBD_CMD_FLAG_REQ_ONE ? 1 :
+							EXTENTS_MAX;
+	struct volume_extent *extents = calloc(max, sizeof(*extents));
+	unsigned int nr = 0, n;
+	uint64_t done = 0;
+	int ret = extents ? 0 : -ENOMEM;
+
+	while (!ret && nr < max && done < r->nbd.len) {
+		n = max - nr;
+		ret = volume_extents(r->conn->vol, r->nbd.pos + done,
+				     r->nbd.len - done, extents + nr, &n);
+		for (n = ret ? 0 : nr + n; nr < n && done < r->nbd.len; nr++) {
+			extents[nr].len = MIN(extents[nr].len,
+					      r->nbd.len - done);
+			done += extents[nr].len;
+		}
+	}
+	if (nr)
+		reply_extents(r->conn, &r->nbd, extents, nr);
+	else
+		answer(r, ret);
+	free(extents);
+}
+
+static void serve(struct request *r)
+{
+	struct conn *conn = r->conn;
+	int ret;
+
+	switch (r->nbd.type) {
+	case NBD_CMD_READ:
+		serve_read(r);
+		return;
+	case NBD_CMD_BLOCK_STATUS:
+		serve_status(r);
+		return;
+	case NBD_CMD_WRITE:
+		ret = serve_write(r);
+		break;
+	case NBD_CMD_FLUSH:
+		ret = volume_flush(conn->vol);
+		break;
+	case NBD_CMD_CACHE:
+		ret = volume_prefetch(conn->vol, r->nbd.pos, r->nbd.len);
+		break;
+	default:
+		ret = serve_zero(r);
+	}
+	answer(r, ret);
+}
+
+/* ---- life ---- */
+
+static struct request *request_get(struct conn *conn,
+				   const struct nbd_request *nbd)
+{
+	struct conn_pool *pool = conn->pool;
+	struct request *r = SLIST_FIRST(&pool->requests);
+
+	if (r) {
+		SLIST_REMOVE_HEAD(&pool->requests, link);
+		pool->nr_requests--;
+	} else {
+		r = malloc(sizeof(*r));
+		if (!r)
+			return NULL;
+	}
+	r->conn = conn;
+	r->nbd = *nbd;
+	r->payload = NULL;
+	r->stage = NULL;
+	r->charge = 0;
+	conn_get(conn);
+	conn->inflight++;
+	pool->inflight++;
+	return r;
+}
+
+static void request_put(struct request *r)
+{
+	struct conn *conn = r->conn;
+	struct conn_pool *pool = conn->pool;
+
+	free(r->payload);
+	stage_free(r->stage);
+	conn->charged -= r->charge;
+	conn->inflight--;
+	pool->inflight--;
+	if (pool->nr_requests < POOL_REQUESTS) {
+		SLIST_INSERT_HEAD(&pool->requests, r, link);
+		pool->nr_requests++;
+	} else {
+		free(r);
+	}
+	conn_todo(conn);
+	conn_put(conn);
+}
+
+void request_pool_drain(struct conn_pool *pool)
+{
+	struct request *r;
+
+	while ((r = SLIST_FIRST(&pool->requests))) {
+		SLIST_REMOVE_HEAD(&pool->requests, link);
+		free(r);
+	}
+	pool->nr_requests = 0;
+}
+
+static void request_main(void *arg)
+{
+	struct request *r = arg;
+
+	serve(r);
+	request_put(r);
+}
+
+static void stage_main(void *arg)
+{
+	struct request *r = arg;
+	struct conn *conn = r->conn;
+	struct stage *stage = NULL;
+	int ret;
+
+	ret = stage_alloc_wait(conn->vol, r->nbd.pos, r->nbd.len, &stage);
+	if (conn->dead) {
+		stage_free(stage);
+	} else {
+		transmit_stage_ready(conn, stage, ret);
+		conn_todo(conn);
+	}
+	request_put(r);
+}
+
+int request_start(struct conn *conn, const struct nbd_request *nbd,
+		  void *payload, struct stage *stage)
+{
+	struct request *r = request_get(conn, nbd);
+	int ret;
+
+	if (!r) {
+		free(payload);
+		stage_free(stage);
+		return -ENOMEM;
+	}
+	r->payload = payload;
+	r->stage = stage;
+	if (nbd->type == NBD_CMD_READ)
+		r->charge = MIN(nbd->len, (uint32_t)PIECE_MAX);
+	else if (payload)
+		r->charge = nbd->len;
+	conn->charged += r->charge;
+	ret = coroutine_start(request_main, r);
+	if (ret)
+		request_put(r);
+	return ret;
+}
+
+int request_start_stage(struct conn *conn)
+{
+	struct request *r = request_get(conn, &conn->write);
+	int ret;
+
+	if (!r)
+		return -ENOMEM;
+	ret = coroutine_start(stage_main, r);
+	if (ret)
+		request_put(r);
+	return ret;
+}

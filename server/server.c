@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * server.c - foliod from the opening of its exports to the last flush.
+ *
+ *	cache -> loops -> exports -> listeners -> pid file, --run
+ *	       serve until a signal, the command's end or the client's
+ *	no listeners -> connections drained -> volumes flushed -> loops ended
+ *
+ * All of it happens on the main thread, which runs the first loop whenever it
+ * waits for something.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/base.h"
+#include "cache/cache.h"
+#include "server/accept.h"
+#include "server/daemon.h"
+#include "server/listen.h"
+#include "server/loops.h"
+#include "server/pidfile.h"
+#include "server/run.h"
+#include "server/server.h"
+#include "server/signals.h"
+#include "store/raw.h"
+
+#define STAGING_MAX		(UINT64_C(128) << 20)
+#define REPLY_BUDGET		(UINT64_C(128) << 20)
+#define HANDSHAKE_TIMEOUT_NS	(10 * NSEC_PER_SEC)
+#define BLOCK_PREFERRED		4096
+#define BLOCK_MAX		(UINT32_C(32) << 20)
+/* How long clients that have nothing under way may stay once we stop, and
+ * all of them. */
+#define DRAIN_GRACE_NS		(3 * NSEC_PER_SEC)
+#define DRAIN_LIMIT_NS		(10 * NSEC_PER_SEC)
+/* How long --run's command may take to end by SIGTERM. */
+#define CHILD_LIMIT_NS		(10 * NSEC_PER_SEC)
+
+struct server {
+	const struct server_params	*params;
+	const struct options		*opt;
+	int				ready_fd;
+	struct cache			*cache;
+	struct loops			*loops;
+	struct signals			*signals;
+	struct export_table		exports;
+	struct conn_shared		shared;
+	struct listeners		listeners;
+	struct acceptor			*acceptor;
+	char				*pid_file;
+	struct run_child		child;
+	struct timer			child_timer;
+	unsigned int			nr_stop_signals;
+	bool				stop;		/* ends loops_wait() */
+	bool				child_gone;	/* likewise */
+	int				status;		/* exit status so far */
+};
+
+static void fail(struct server *s)
+{
+	s->status = 1;
+}
+
+static void request_stop(struct server *s)
+{
+	s->stop = true;
+	loop_stop(loops_main(s->loops));
+}
+
+/* ---- signals ---- */
+
+static void on_stop_signal(struct server *s, int signo)
+{
+	s->nr_stop_signals++;
+	if (s->child.pid)
+		kill(s->child.pid, s->nr_stop_signals == 1 ? signo : SIGKILL);
+	if (s->nr_stop_signals == 1)
+		request_stop(s);
+	else
+		loops_hurry(s->loops);
+}
+
+static void on_signal(void *arg, int signo)
+{
+	struct server *s = arg;
+
+	switch (signo) {
+	case SIGTERM:
+	case SIGINT:
+		on_stop_signal(s, signo);
+		break;
+	case SIGHUP:
+		log_info("SIGHUP: nothing to reread, the command line stays as "
+			 "it is");
+		break;
+	case SIGCHLD:
+		if (run_reap(&s->child)) {
+			s->child_gone = true;
+			request_stop(s);
+		}
+		break;
+	}
+}
+
+/* ---- exports ---- */
+
+static int export_init(struct export *export, const struct export_option *opt,
+		       struct volume *vol)
+{
+	uint32_t block_min = opt->block_min ? opt->block_min : 1;
+
+	export->vol = vol;
+	export->name = strdup(opt->name);
+	export->description = opt->description ? strdup(opt->description) :
+						 NULL;
+	export->read_only = opt->read_only || vol->read_only;
+	export->block_min = block_min;
+	export->block_preferred = MAX(block_min, (uint32_t)BLOCK_PREFERRED);
+	export->block_max = BLOCK_MAX;
+	if (!export->name || (opt->description && !export->description)) {
+		log_error("%s: %s", opt->path, strerror(ENOMEM));
+		return -ENOMEM;
+	}
+	if (vol->size % block_min) {
+		log_error("%s: its size, %llu bytes, is not a multiple of "
+			  "block-size=%u; use one that it is a multiple of",
+			  opt->path, (unsigned long long)vol->size, block_min);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+static int open_export(struct server *s, const struct export_option *opt)
+{
+	const struct raw_params params = {
+		.mode = opt->mode, .read_only = opt->read_only,
+	};
+	struct volume *vol;
+	char msg[1024];
+	bool hint;
+	int ret;
+
+	snprintf(msg, sizeof(msg), "%s: cannot be opened", opt->path);
+	ret = raw_open(s->cache, loops_next_home(s->loops), opt->path, &params,
+		       &vol, msg, sizeof(msg));
+	if (ret) {
+		hint = !opt->read_only && access(opt->path, R_OK) == 0 &&
+		       (ret == -EROFS || ret == -EACCES || ret == -EPERM);
+		log_error("%s%s", msg, hint ? ": add --read-only" : "");
+		return ret;
+	}
+	/* From here on, close_exports() knows it. */
+	return export_init(&s->exports.exports[s->exports.nr++], opt, vol);
+}
+
+/* In a coroutine. */
+static void open_exports(void *arg)
+{
+	struct server *s = arg;
+
+	for (unsigned int i = 0; i < s->opt->nr_exports && !s->stop; i++) {
+		if (open_export(s, &s->opt->exports[i])) {
+			fail(s);
+			return;
+		}
+	}
+	s->exports.default_export = s->opt->default_export;
+}
+
+/* In a coroutine; no client is left. */
+static void close_exports(void *arg)
+{
+	struct server *s = arg;
+	int ret;
+
+	for (unsigned int i = 0; i < s->exports.nr; i++) {
+		struct export *export = &s->exports.exports[i];
+
+		ret = volume_stop(export->vol);
+		if (ret) {
+			log_error("data of export '%s' (%s) could not be "
+				  "written: %s", export->name,
+				  s->opt->exports[i].path, strerror(-ret));
+			fail(s);
+		}
+		free(export->name);
+		free(export->description);
+	}
+	s->exports.nr = 0;
+}
+
+/* ---- listeners ---- */
+
+static void on_client(void *arg, int fd)
+{
+	struct server *s = arg;
+
+	loops_serve(s->loops, fd);
+}
+
+static void warn_if_open(const struct listener *listener)
+{
+	CLEANUP_FREE char *uri = listener_uri(listener, "");
+
+	if (listener->open && uri)
+		log_warn("everybody who reaches %s can read and write: clients "
+			 "are not authenticated", uri);
+}
+
+/* A line of its own for scripts, without the prefix of messages. */
+static int announce(const struct listener *listener)
+{
+	CLEANUP_FREE char *uri = listener_uri(listener, "");
+
+	if (!uri)
+		return -ENOMEM;
+	dprintf(STDERR_FILENO, "listening on %s\n", uri);
+	return 0;
+}
+
+static int open_listeners(struct server *s)
+{
+	CLEANUP_FREE char *error = NULL;
+	int ret;
+
+	ret = listeners_open(&s->listeners, s->opt->listens,
+			     s->opt->nr_listens, &error);
+	if (ret) {
+		log_error("%s", error ? error : strerror(-ret));
+		return ret;
+	}
+	for (unsigned int i = 0; i < s->listeners.nr; i++)
+		warn_if_open(&s->listeners.list[i]);
+	ret = acceptor_start(&s->listeners,
+			     loop_event_base(loops_main(s->loops)), on_client,
+			     s, &s->acceptor);
+	for (unsigned int i = 0; i < s->listeners.nr && !ret; i++)
+		ret = announce(&s->listeners.list[i]);
+	if (ret)
+		log_error("cannot listen: %s", strerror(-ret));
+	return ret;
+}
+
+static void close_listeners(struct server *s)
+{
+	acceptor_stop(&s->acceptor);
+	listeners_close(&s->listeners);
+}
+
+/* ---- one client on standard input and output ---- */
+
+static void on_single_gone(void *arg)
+{
+	request_stop(arg);
+}
+
+/* Is there one socket behind both, as a super-server has it? */
+static bool is_one_socket(int in_fd, int out_fd)
+{
+	struct stat in, out;
+
+	return fstat(in_fd, &in) == 0 && fstat(out_fd, &out) == 0 &&
+	       S_ISSOCK(in.st_mode) && in.st_dev == out.st_dev &&
+	       in.st_ino == out.st_ino;
+}
+
+/* Files cannot be waited for; epoll is who knows. */
+static bool can_wait_for(int fd)
+{
+	struct epoll_event event = { .events = EPOLLIN };
+	int epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	bool can;
+
+	if (epoll_fd < 0)
+		return true;
+	can = epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event) == 0 ||
+	      errno != EPERM;
+	close(epoll_fd);
+	return can;
+}
+
+static int serve_single(struct server *s)
+{
+	int in_fd, out_fd, null_fd, ret = 0;
+
+	if (!can_wait_for(STDIN_FILENO) || !can_wait_for(STDOUT_FILENO)) {
+		log_error("--single: standard input and output must be sockets "
+			  "or pipes");
+		return -EPERM;
+	}
+	/* Others shall not find the client where they expect stdio. */
+	in_fd = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 3);
+	out_fd = is_one_socket(STDIN_FILENO, STDOUT_FILENO) ? in_fd :
+		 fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+	null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (in_fd < 0 || out_fd < 0 || null_fd < 0 ||
+	    dup2(null_fd, STDIN_FILENO) < 0 ||
+	    dup2(null_fd, STDOUT_FILENO) < 0)
+		ret = -errno;
+	if (null_fd >= 0)
+		close(null_fd);
+	if (!ret) {
+		ret = loops_serve_single(s->loops, in_fd, out_fd,
+					 on_single_gone, s);
+	} else {
+		if (out_fd >= 0 && out_fd != in_fd)
+			close(out_fd);
+		if (in_fd >= 0)
+			close(in_fd);
+	}
+	if (ret)
+		log_error("cannot serve standard input and output: %s",
+			  strerror(-ret));
+	return ret;
+}
+
+/* ---- --run ---- */
+
+/* The name to ask for where one is needed. */
+static const char *main_export(const struct server *s)
+{
+	if (s->exports.default_export >= 0)
+		return "";
+	return s->exports.exports[0].name;
+}
+
+static int start_command(struct server *s)
+{
+	const char *name = main_export(s), *path = NULL;
+	CLEANUP_FREE char *uri = listener_uri(&s->listeners.list[0], name);
+	unsigned int nr_port = 0;
+	char port[16];
+	int ret;
+
+	for (unsigned int i = s->listeners.nr; i-- > 0; ) {
+		if (s->listeners.list[i].path)
+			path = s->listeners.list[i].path;
+		else
+			nr_port = s->listeners.list[i].port;
+	}
+	snprintf(port, sizeof(port), "%u", nr_port);
+	ret = !uri ? -ENOMEM :
+	      run_start(&s->child, s->opt->command, &(struct run_vars) {
+				.uri = uri, .unixsocket = path,
+				.port = nr_port ? port : NULL,
+				.exportname = name,
+			}, s->params->signals);
+	if (ret)
+		log_error("cannot run the command: %s", strerror(-ret));
+	return ret;
+}
+
+static void kill_child(struct timer *timer)
+{
+	struct server *s = container_of(timer, struct server, child_timer);
+
+	if (s->child.pid)
+		kill(s->child.pid, SIGKILL);
+}
+
+/* We stop by a signal, which the command has got as well. */
+static void wait_for_command(struct server *s)
+{
+	if (s->child.pid) {
+		loop_enter(loops_main(s->loops));
+		timer_init(&s->child_timer, kill_child);
+		timer_arm(&s->child_timer, clock_now_ns() + CHILD_LIMIT_NS);
+		loop_enter(NULL);
+		loops_wait(s->loops, &s->child_gone);
+		loop_enter(loops_main(s->loops));
+		timer_cancel(&s->child_timer);
+		loop_enter(NULL);
+	}
+	if (s->child.exit_status)
+		s->status = s->child.exit_status;
+}
+
+/* ---- all of it ---- */
+
+/* All listen, or the client is there: tell who waits for that. */
+static int tell_ready(struct server *s)
+{
+	int ret;
+
+	if (s->opt->pid_file) {
+		ret = pidfile_write(s->opt->pid_file, &s->pid_file);
+		if (ret) {
+			log_error("cannot write the pid file %s: %s",
+				  s->opt->pid_file, strerror(-ret));
+			return ret;
+		}
+	}
+	if (s->ready_fd >= 0) {
+		ret = daemon_ready(&s->ready_fd);
+		if (ret) {
+			log_error("cannot go into the background: %s",
+				  strerror(-ret));
+			return ret;
+		}
+	}
+	return s->opt->style == RUN_COMMAND ? start_command(s) : 0;
+}
+
+static int start_engine(struct server *s)
+{
+	const struct cache_params cache_params = {
+		.size = s->params->cache_size, .staging_max = STAGING_MAX,
+		.nr_threads = s->params->threads,
+	};
+	char size[32];
+	int ret;
+
+	ret = cache_new(&cache_params, &s->cache);
+	if (ret) {
+		log_error("cannot make a cache of %s: %s; use another "
+			  "--cache-size",
+			  size_to_text(cache_params.size, size, sizeof(size)),
+			  strerror(-ret));
+		return ret;
+	}
+	s->shared = (struct conn_shared) {
+		.exports = &s->exports, .cache = s->cache,
+		.handshake_timeout_ns = HANDSHAKE_TIMEOUT_NS,
+		.reply_budget = REPLY_BUDGET,
+	};
+	ret = loops_start(s->params->threads, &s->shared, &s->loops);
+	if (ret)
+		return ret;
+	ret = signals_start(loop_event_base(loops_main(s->loops)), on_signal,
+			    s, &s->signals);
+	if (ret)
+		log_error("cannot take signals: %s", strerror(-ret));
+	return ret;
+}
+
+static void stop_engine(struct server *s)
+{
+	signals_stop(&s->signals);
+	loops_stop(&s->loops);
+	if (s->cache)
+		cache_free(s->cache);
+}
+
+/* With the exports open. */
+static void serve(struct server *s)
+{
+	int ret;
+
+	if (s->opt->style == RUN_SINGLE)
+		ret = serve_single(s);
+	else
+		ret = open_listeners(s);
+	if (!ret)
+		ret = tell_ready(s);
+	if (ret)
+		fail(s);
+	else
+		loops_wait(s->loops, &s->stop);
+	close_listeners(s);
+	loops_drain(s->loops, DRAIN_GRACE_NS, DRAIN_LIMIT_NS);
+}
+
+int server_run(const struct server_params *params)
+{
+	struct server s = {
+		.params = params, .opt = params->opt,
+		.ready_fd = params->ready_fd,
+	};
+
+	s.exports.default_export = -1;
+	s.exports.exports = calloc(s.opt->nr_exports,
+				   sizeof(*s.exports.exports));
+	if (!s.exports.exports) {
+		log_error("%s", strerror(ENOMEM));
+		return 1;
+	}
+	if (start_engine(&s)) {
+		fail(&s);
+		goto out_stop;
+	}
+	if (loops_run_coroutine(s.loops, open_exports, &s))
+		fail(&s);
+	if (!s.status && !s.stop)
+		serve(&s);
+	if (loops_run_coroutine(s.loops, close_exports, &s))
+		fail(&s);
+	wait_for_command(&s);
+	pidfile_remove(&s.pid_file);
+out_stop:
+	stop_engine(&s);
+	free(s.exports.exports);
+	daemon_flush_log();
+	return s.status;
+}

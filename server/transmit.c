@@ -1,0 +1,350 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * transmit.c - requests as they come out of the input.
+ *
+ * What the cache can answer at once is answered here, the rest goes to
+ * request.c.  The payload of a WRITE takes one of these ways:
+ *
+ *	whole in the input, up to 64 KiB	volume_write_inline() from there
+ *	up to 32 KiB, not whole			awaited in the tail
+ *	else					received into a stage
+ *	refused					dropped as it comes
+ *
+ * so that nothing is changed before a payload is complete.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/conn_internal.h"
+
+void transmit_start(struct conn *conn, struct export *export)
+{
+	conn->phase = TRANSMISSION;
+	conn->export = export;
+	conn->vol = export->vol;
+	__atomic_add_fetch(&export->nr_clients, 1, __ATOMIC_RELAXED);
+}
+
+/* ---- limits ---- */
+
+/* Bytes that @nbd will hold of what conn_held() counts. */
+static size_t will_hold(const struct nbd_request *nbd)
+{
+	if (nbd->type == NBD_CMD_READ)
+		return MIN(nbd->len, (uint32_t)PIECE_MAX);
+	if (nbd->type == NBD_CMD_WRITE && nbd->len <= WRITE_INLINE_MAX)
+		return nbd->len;
+	return 0;
+}
+
+static bool within_limits(const struct conn *conn,
+			  const struct nbd_request *nbd)
+{
+	size_t held = conn_held(conn);
+
+	if (unlikely(conn->inflight >= INFLIGHT_MAX))
+		return false;
+	if (unlikely(conn->pool->inflight >= LOOP_INFLIGHT_MAX &&
+		     conn->inflight))
+		return false;
+	return !held || held + will_hold(nbd) <= HELD_MIN ||
+		held + will_hold(nbd) <= conn_held_max(conn);
+}
+
+/* May @nbd be taken up now?  If not, something of the connection's own is
+ * under way that will have it looked at again. */
+static bool may_take(struct conn *conn, const struct nbd_request *nbd)
+{
+	if (unlikely(conn->out.bytes >= OUT_FLUSH) && !conn->blocked)
+		reply_flush(conn);
+	if (likely(within_limits(conn, nbd)))
+		return true;
+	if (!conn->blocked)
+		reply_flush(conn);
+	return within_limits(conn, nbd);
+}
+
+/* ---- payloads ---- */
+
+/* Drop the payload of conn->write, then answer it with @error. */
+static void refuse_write(struct conn *conn, enum nbd_error error,
+			 const char *text)
+{
+	conn->skip = conn->write.len;
+	conn->skip_error = error;
+	conn->skip_text = text;
+}
+
+static void end_skip(struct conn *conn)
+{
+	reply_done(conn, &conn->write, conn->skip_error, conn->skip_text);
+}
+
+void transmit_stage_ready(struct conn *conn, struct stage *stage, int error)
+{
+	conn->stage_wait = false;
+	if (error) {
+		refuse_write(conn, nbd_error_from_errno(error), NULL);
+		return;
+	}
+	conn->stage = stage;
+	conn->stage_iov = 0;
+	conn->stage_iov_off = 0;
+	conn->stage_left = conn->write.len;
+}
+
+/* Find frames for the payload of conn->write. */
+static void begin_stage(struct conn *conn)
+{
+	struct stage *stage = NULL;
+	int ret;
+
+	ret = stage_alloc(conn->vol, conn->write.pos, conn->write.len, &stage);
+	if (ret != -EAGAIN) {
+		transmit_stage_ready(conn, stage, ret);
+		return;
+	}
+	conn->stage_wait = true;
+	ret = request_start_stage(conn);
+	if (ret)
+		transmit_stage_ready(conn, NULL, ret);
+}
+
+static void end_stage(struct conn *conn)
+{
+	unsigned int flags = conn->write.flags & NBD_CMD_FLAG_FUA ?
+					VOLUME_FUA : 0;
+	struct stage *stage = conn->stage;
+	int ret;
+
+	conn->stage = NULL;
+	conn->recv_max = RECV_MIN;
+	ret = volume_write_stage_inline(&stage, flags);
+	if (ret == -EAGAIN) {
+		ret = request_start(conn, &conn->write, NULL, stage);
+		if (!ret)
+			return;
+	}
+	reply_done(conn, &conn->write, nbd_error_from_errno(ret), NULL);
+}
+
+void transmit_staged(struct conn *conn, size_t n)
+{
+	conn->stage_left -= n;
+	while (n) {
+		const struct iovec *iov = &conn->stage->iov[conn->stage_iov];
+		size_t part = MIN(n, iov->iov_len - conn->stage_iov_off);
+
+		n -= part;
+		conn->stage_iov_off += part;
+		if (conn->stage_iov_off == iov->iov_len) {
+			conn->stage_iov++;
+			conn->stage_iov_off = 0;
+		}
+	}
+	if (!conn->stage_left)
+		end_stage(conn);
+}
+
+/* Copy what the input holds of the payload to its place. */
+static size_t copy_to_stage(struct conn *conn, const char *p, size_t len)
+{
+	size_t done = 0;
+
+	len = MIN(len, (size_t)conn->stage_left);
+	while (done < len) {
+		const struct iovec *iov = &conn->stage->iov[conn->stage_iov];
+		size_t part = MIN(len - done,
+				  iov->iov_len - conn->stage_iov_off);
+
+		memcpy((char *)iov->iov_base + conn->stage_iov_off, p + done,
+		       part);
+		done += part;
+		/* May end the stage, with its last byte. */
+		transmit_staged(conn, part);
+	}
+	return len;
+}
+
+/* ---- requests ---- */
+
+/* In a coroutine, or not at all. */
+static void start(struct conn *conn, const struct nbd_request *nbd,
+		  void *payload)
+{
+	int ret = request_start(conn, nbd, payload, NULL);
+
+	if (ret)
+		reply_done(conn, nbd, nbd_error_from_errno(ret), NULL);
+}
+
+/* @p: the payload, whole. */
+static void take_whole_write(struct conn *conn, const struct nbd_request *nbd,
+			     const char *p)
+{
+	unsigned int flags = nbd->flags & NBD_CMD_FLAG_FUA ? VOLUME_FUA : 0;
+	void *copy;
+
+	if (likely(!volume_write_inline(conn->vol, nbd->pos, nbd->len, p,
+					flags))) {
+		reply_done(conn, nbd, NBD_OK, NULL);
+		return;
+	}
+	copy = malloc(nbd->len);
+	if (!copy) {
+		reply_done(conn, nbd, NBD_ENOMEM, NULL);
+		return;
+	}
+	memcpy(copy, p, nbd->len);
+	start(conn, nbd, copy);
+}
+
+/*
+ * @p: behind the head, @len bytes.  Returns true if the request was taken up,
+ * *@usedp then being what was used of its payload.
+ */
+static bool take_write(struct conn *conn, const struct nbd_request *nbd,
+		       const char *p, size_t len, size_t *usedp)
+{
+	if (likely(nbd->len <= len && nbd->len <= WRITE_INLINE_MAX)) {
+		take_whole_write(conn, nbd, p);
+		*usedp = nbd->len;
+		return true;
+	}
+	if (nbd->len <= WRITE_TAIL_MAX)
+		return false;
+	conn->write = *nbd;
+	begin_stage(conn);
+	*usedp = 0;
+	return true;
+}
+
+/* A request that is fine; true if it was taken up. */
+static bool take(struct conn *conn, const struct nbd_request *nbd,
+		 const char *p, size_t len, size_t *usedp)
+{
+	*usedp = 0;
+	if (unlikely(nbd->len == 0 && nbd->type != NBD_CMD_FLUSH)) {
+		reply_done(conn, nbd, NBD_OK, NULL);
+		return true;
+	}
+	switch (nbd->type) {
+	case NBD_CMD_WRITE:
+		return take_write(conn, nbd, p, len, usedp);
+	case NBD_CMD_READ:
+		if (likely(nbd->len <= PIECE_MAX) &&
+		    likely(!reply_read_inline(conn, nbd)))
+			return true;
+		break;
+	case NBD_CMD_FLUSH:
+		if (volume_flush_inline(conn->vol)) {
+			reply_done(conn, nbd, NBD_OK, NULL);
+			return true;
+		}
+		break;
+	}
+	start(conn, nbd, NULL);
+	return true;
+}
+
+/* What is wrong with @nbd, beyond what the protocol says. */
+static enum nbd_error check(const struct conn *conn,
+			    const struct nbd_request *nbd, const char **textp)
+{
+	enum nbd_error error;
+
+	if (unlikely(conn->cl->draining)) {
+		*textp = NULL;
+		return NBD_ESHUTDOWN;
+	}
+	error = nbd_check_request(&conn->session, nbd, textp);
+	if (unlikely(!error && nbd->len > PIECE_MAX &&
+		     (nbd->flags & NBD_CMD_FLAG_DF))) {
+		*textp = NULL;
+		return NBD_EOVERFLOW;
+	}
+	return error;
+}
+
+static void refuse(struct conn *conn, const struct nbd_request *nbd,
+		   enum nbd_error error, const char *text)
+{
+	if (nbd->type != NBD_CMD_WRITE || nbd->len == 0) {
+		reply_done(conn, nbd, error, text);
+	} else if (nbd->len > PAYLOAD_DRAIN_MAX) {
+		log_debug("closing a connection for a payload of %u bytes",
+			  nbd->len);
+		conn->finishing = true;
+	} else {
+		conn->write = *nbd;
+		refuse_write(conn, error, text);
+	}
+}
+
+/* Use what belongs to the payload of conn->write.  False: wait. */
+static bool parse_payload(struct conn *conn, const char *p, size_t len,
+			  size_t *usedp)
+{
+	if (conn->stage_wait || !len)
+		return false;
+	if (conn->stage) {
+		*usedp += copy_to_stage(conn, p, len);
+		return true;
+	}
+	len = MIN(len, (size_t)conn->skip);
+	*usedp += len;
+	conn->skip -= len;
+	if (!conn->skip)
+		end_skip(conn);
+	return true;
+}
+
+/* One request at @p.  False: not now. */
+static bool parse_request(struct conn *conn, const char *p, size_t len,
+			  size_t *usedp)
+{
+	struct nbd_request nbd;
+	enum nbd_error error;
+	const char *text;
+	size_t used = 0;
+
+	if (len < NBD_REQUEST_SIZE)
+		return false;
+	if (unlikely(nbd_get_request(p, &nbd))) {
+		log_debug("closing a connection for a bad request magic");
+		conn->finishing = true;
+		return false;
+	}
+	if (unlikely(nbd.type == NBD_CMD_DISC)) {
+		conn->finishing = true;
+		return false;
+	}
+	if (unlikely(!may_take(conn, &nbd))) {
+		conn->paused = true;
+		return false;
+	}
+	error = check(conn, &nbd, &text);
+	if (unlikely(error))
+		refuse(conn, &nbd, error, text);
+	else if (!take(conn, &nbd, p + NBD_REQUEST_SIZE,
+		       len - NBD_REQUEST_SIZE, &used))
+		return false;
+	*usedp += NBD_REQUEST_SIZE + used;
+	return true;
+}
+
+size_t transmit_parse(struct conn *conn, const char *p, size_t len)
+{
+	size_t used = 0;
+	bool more = true;
+
+	conn->paused = false;
+	while (more && !conn->dead && !conn->finishing) {
+		if (unlikely(conn->skip || conn->stage || conn->stage_wait))
+			more = parse_payload(conn, p + used, len - used, &used);
+		else
+			more = parse_request(conn, p + used, len - used, &used);
+	}
+	return used;
+}

@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# clients.sh - what the tests with real clients share beside functions.sh.
+
+# The seed of everything random in a test; FOLIOD_SEED repeats a run.
+seed=${FOLIOD_SEED:-$((RANDOM * 32768 + RANDOM))}
+echo "FOLIOD_SEED=$seed"
+nr_random=0
+
+# random_file FILE BYTES: of these many bytes that do not compress.
+random_file()
+{
+	nr_random=$((nr_random + 1))
+	python3 -c '
+import random, sys
+r = random.Random(sys.argv[1])
+left = int(sys.argv[2])
+while left:
+    n = min(left, 1 << 20)
+    sys.stdout.buffer.write(r.randbytes(n))
+    left -= n
+' "$seed.$nr_random" "$2" >"$1"
+}
+
+# sparse_file FILE: 32 MiB with data in three places, the end among them.
+sparse_file()
+{
+	truncate -s 32M "$1"
+	random_file "$1.part" 1000000
+	dd if="$1.part" of="$1" bs=64k conv=notrunc status=none
+	dd if="$1.part" of="$1" bs=64k seek=12M oflag=seek_bytes conv=notrunc \
+		status=none
+	dd if="$1.part" of="$1" bs=64k seek=$((32 * 1048576 - 65536)) count=1 \
+		oflag=seek_bytes conv=notrunc status=none
+	rm "$1.part"
+}
+
+# Bytes that a file takes on its file system.
+allocated()
+{
+	echo $(($(stat -c %b "$1") * 512))
+}
+
+# same FILE FILE: the same bytes; says where not.
+same()
+{
+	cmp "$1" "$2" || fail "$1 and $2 differ"
+}
+
+# takes_at_most BYTES FILE
+takes_at_most()
+{
+	[ "$(allocated "$2")" -le "$1" ] ||
+		fail "$2 takes $(allocated "$2") bytes, more than $1"
+}

@@ -1,0 +1,38 @@
+# The NBD protocol on the raw socket.  Both programs start ./foliod by
+# themselves and end with the line "N passed, N failed, N skipped".
+
+wire_sources = \
+	tests/wire/handshake.c \
+	tests/wire/harness.c \
+	tests/wire/harness.h \
+	tests/wire/request.c \
+	tests/wire/server.c \
+	tests/wire/server.h \
+	tests/wire/wire.c \
+	tests/wire/wire.h \
+	$(NULL)
+
+check_PROGRAMS += tests/conformance tests/hostile
+
+tests_conformance_SOURCES = \
+	tests/conformance.c \
+	tests/wire/rows.h \
+	tests/wire/rows_command.c \
+	tests/wire/rows_export.c \
+	tests/wire/rows_foliod.c \
+	tests/wire/rows_handshake.c \
+	tests/wire/rows_limits.c \
+	tests/wire/rows_meta.c \
+	$(wire_sources) \
+	$(NULL)
+
+tests_hostile_SOURCES = \
+	tests/hostile.c \
+	tests/wire/hostile.h \
+	tests/wire/hostile_data.c \
+	tests/wire/hostile_session.c \
+	$(wire_sources) \
+	$(NULL)
+
+# They run ./foliod, which must have been built by then.
+tests/conformance.log tests/hostile.log: foliod$(EXEEXT)

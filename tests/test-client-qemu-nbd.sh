@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# qemu-nbd -L lists all exports with what they can, over TCP and unix.
+
+. "${0%/*}/functions.sh"
+requires qemu-nbd --version
+
+truncate -s 1M "$dir/one"
+truncate -s 2M "$dir/two"
+start_foliod -p 0 -U "$dir/sock" \
+	--export "name=one,path=$dir/one,description=The first" \
+	--export "name=two,path=$dir/two,read-only,block-size=512"
+
+for to in "-k $dir/sock" "-b 127.0.0.1 -p $port"; do
+	# shellcheck disable=SC2086 # several words
+	qemu-nbd -L $to >"$dir/out" || fail "qemu-nbd -L $to"
+	cat >"$dir/want" <<'EOF'
+exports available: 2
+export: 'one'
+description: The first
+size: 1048576
+flags: 0xded ( flush fua trim zeroes df multi cache fast-zero )
+min block: 1
+opt block: 4096
+max block: 33554432
+available meta contexts: 1
+base:allocation
+export: 'two'
+size: 2097152
+flags: 0x58f ( readonly flush fua df multi cache )
+min block: 512
+opt block: 4096
+max block: 33554432
+available meta contexts: 1
+base:allocation
+EOF
+	sed 's/^ *//; s/  */ /g' "$dir/out" | diff "$dir/want" - || fail "qemu-nbd -L $to"
+done
+stop_foliod
