@@ -169,17 +169,13 @@ static int read_body(struct iomap_iter *iter, struct pinvec *pv)
 	while ((n = iomap_iter_length(iter)) > 0) {
 		unsigned int nr = pv->nr;
 		bool marked = false;
-		int64_t done = 0;
-
-		/* Zeroes without a look at the cache: folios of zeroes may lie
-		 * over a part of a hole's page, and pieces are counted. */
-		if (iter->iomap.type == IOMAP_HOLE)
-			done = (int64_t)add_zeroes(pv, n);
-		else
-			done = pin_cached(iter->vol, iter->pos, (uint32_t)n,
+		int64_t done = pin_cached(iter->vol, iter->pos, (uint32_t)n,
 					  pv, &marked);
+
 		count_hits(iter->vol, pv, nr);
-		if (!done && iter->iomap.type != IOMAP_HOLE)
+		if (!done && iter->iomap.type == IOMAP_HOLE)
+			done = (int64_t)add_zeroes(pv, n);
+		else if (!done)
 			done = fill_run(iter, n, pv);
 		if (done < 0)
 			return (int)done;

@@ -334,13 +334,58 @@ static bool parse_request(struct conn *conn, const char *p, size_t len,
 	return true;
 }
 
+/* ---- looking ahead ---- */
+
+#define AHEAD	8u	/* requests; a power of two */
+
+/*
+ * The requests behind the one that is parsed now, so that what they will need
+ * of the index is on its way into the CPU's cache: of the farthest its slot,
+ * of the one half way the folio that the slot names.
+ */
+struct lookahead {
+	size_t		next;		/* offset of the first not yet seen */
+	uint64_t	pos[AHEAD];
+	unsigned int	seen, parsed;	/* requests since the batch began */
+};
+
+/* See up to AHEAD requests beyond the parsed ones. */
+static void look_ahead(const struct conn *conn, struct lookahead *ahead,
+		       const char *p, size_t len)
+{
+	struct nbd_request nbd;
+
+	while (ahead->seen - ahead->parsed < AHEAD &&
+	       ahead->next + NBD_REQUEST_SIZE <= len) {
+		if (nbd_get_request(p + ahead->next, &nbd))
+			break;
+		ahead->next += NBD_REQUEST_SIZE;
+		if (nbd.type == NBD_CMD_WRITE)
+			ahead->next += nbd.len;
+		/* Not checked yet, and not used as a position but hashed. */
+		ahead->pos[ahead->seen++ % AHEAD] = nbd.pos;
+		volume_hint_index(conn->vol, nbd.pos);
+		if (ahead->seen - ahead->parsed > AHEAD / 2)
+			volume_hint_folio(conn->vol, ahead->pos[
+				(ahead->seen - 1 - AHEAD / 2) % AHEAD]);
+	}
+}
+
 size_t transmit_parse(struct conn *conn, const char *p, size_t len)
 {
+	struct lookahead ahead = { 0 };
 	size_t used = 0;
 	bool more = true;
 
 	conn->paused = false;
 	while (more && !conn->dead && !conn->finishing) {
+		if (len - used > 2 * NBD_REQUEST_SIZE && used >= ahead.next) {
+			/* Something else than a plain batch came between. */
+			ahead.next = used;
+			ahead.seen = ahead.parsed;
+		}
+		look_ahead(conn, &ahead, p, len);
+		ahead.parsed++;
 		if (unlikely(conn->skip || conn->stage || conn->stage_wait))
 			more = parse_payload(conn, p + used, len - used, &used);
 		else
