@@ -92,10 +92,10 @@ static int refuse_errno(struct opening *op, int err)
 	case -EACCES:
 	case -EPERM:
 		if (opening_writes(op) && access(op->path, R_OK) == 0)
-			return refuse(op, err, "no permission to write; it can be opened read-only");
+			return refuse(op, err, "no permission to write, only to read");
 		return refuse(op, err, "permission denied");
 	case -EROFS:
-		return refuse(op, err, "is on a read-only file system; it can be opened read-only");
+		return refuse(op, err, "is on a read-only file system");
 	case -EBUSY:
 		if (S_ISBLK(op->st.st_mode))
 			return refuse_device_busy(op);
@@ -244,7 +244,7 @@ static int check_size(struct opening *op)
 		return refuse(op, -ENOMEDIUM, "has no medium");
 	if (opening_writes(op) &&
 	    ioctl(op->file->fd, BLKROGET, &read_only) == 0 && read_only)
-		return refuse(op, -EROFS, "is a read-only device; it can be opened read-only");
+		return refuse(op, -EROFS, "is a read-only device");
 	return 0;
 }
 
@@ -253,22 +253,29 @@ static int set_up(struct opening *op)
 	struct file_bdev *file = op->file;
 	struct bdev *bdev = &file->bdev;
 	struct probe probe;
+	bool ranges;
 
 	probe_file(file->fd, &op->st, !(op->flags & BDEV_OPEN_BUFFERED),
 		   &probe);
 	if (probe.zoned && opening_writes(op))
-		return refuse(op, -EOPNOTSUPP, "is a host-managed zoned drive, which takes no random writes");
+		return refuse(op, -EOPNOTSUPP,
+			      "is a zoned drive, which takes no random writes");
 	file->direct = probe.direct_align != 0;
 	file->threads = op->flags & BDEV_OPEN_THREADS;
 	bdev->block_size = MAX(probe.direct_align, probe.logical_block);
 	file->tail_align = MAX(probe.fs_block, bdev->block_size);
 	bdev->max_io = FILE_MAX_IO;
 	bdev->read_only = !opening_writes(op);
-	bdev->can_discard = probe.can_discard && opening_writes(op);
-	bdev->can_zero = probe.can_zero && opening_writes(op);
-	bdev->can_zero_keep = probe.can_zero_keep && opening_writes(op);
-	bdev->can_allocate = probe.can_allocate && opening_writes(op);
 	bdev->is_file = !S_ISBLK(op->st.st_mode);
+	/*
+	 * On a device the kernel drops what it has cached of the range before
+	 * it learns whether the device can do it: nothing for dirty pages.
+	 */
+	ranges = opening_writes(op) && (bdev->is_file || file->direct);
+	bdev->can_discard = probe.can_discard && ranges;
+	bdev->can_zero = probe.can_zero && ranges;
+	bdev->can_zero_keep = probe.can_zero_keep && ranges;
+	bdev->can_allocate = probe.can_allocate && ranges;
 	bdev->rotational = probe.rotational;
 	/*
 	 * What an earlier server wrote and acknowledged may still be in the

@@ -114,7 +114,7 @@ static void find_holder(const struct search *search, struct lock_holder *holder)
 	if (!dir)
 		return;
 	while (!holder->pid && (entry = readdir(dir))) {
-		pid_t pid = atoi(entry->d_name);
+		pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
 
 		if (pid > 0 && pid != search->not_pid &&
 		    process_matches(search, entry->d_name))
@@ -161,18 +161,24 @@ void lock_find_opener(const struct stat *st, struct lock_holder *holder)
 bool lock_find_mount(const struct stat *st, char *dir, size_t size)
 {
 	FILE *file = fopen("/proc/self/mountinfo", "re");
-	unsigned int maj, min;
+	char line[4096], device[32];
 	bool found = false;
-	char line[4096], where[2048];
 
 	if (!file)
 		return false;
-	while (!found && fgets(line, sizeof(line), file))
-		found = sscanf(line, "%*u %*u %u:%u %*s %2047s", &maj, &min,
-			       where) == 3 &&
-			maj == major(st->st_rdev) && min == minor(st->st_rdev);
+	snprintf(device, sizeof(device), "%u:%u", major(st->st_rdev),
+		 minor(st->st_rdev));
+	while (!found && fgets(line, sizeof(line), file)) {
+		/* id, parent, device, root, where; the rest may stay. */
+		char *field[6] = { NULL }, *next = line;
+		unsigned int i;
+
+		for (i = 0; i < 6 && next; i++)
+			field[i] = strsep(&next, " ");
+		found = field[5] && strcmp(field[2], device) == 0;
+		if (found)
+			snprintf(dir, size, "%s", field[4]);
+	}
 	fclose(file);
-	if (found)
-		snprintf(dir, size, "%s", where);
 	return found;
 }

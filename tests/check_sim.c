@@ -172,7 +172,7 @@ static void shorts_co(void *arg)
 
 	for (i = 0; i < 50; i++) {
 		uint8_t now[8 * SECTOR];
-		unsigned int written;
+		unsigned int written = 0;
 
 		io = io_new(test, BDEV_WRITE, i * 8 * SECTOR % DISK_SIZE,
 			    8 * SECTOR, &left);
