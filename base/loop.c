@@ -329,12 +329,12 @@ static int new_event_base(struct event_base **basep)
 	/*
 	 * Only the loop's thread touches its base; the time is ours; and epoll
 	 * is what the edge-triggered events need, whatever the environment
-	 * would have libevent use.
+	 * would have libevent use.  No changelist: it would delay a removal
+	 * beyond the close() of the descriptor.
 	 */
 	event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK |
 			      EVENT_BASE_FLAG_IGNORE_ENV |
-			      EVENT_BASE_FLAG_NO_CACHE_TIME |
-			      EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST);
+			      EVENT_BASE_FLAG_NO_CACHE_TIME);
 	event_config_require_features(config, EV_FEATURE_ET | EV_FEATURE_O1);
 	errno = 0;
 	base = event_base_new_with_config(config);
