@@ -211,7 +211,8 @@ void cache_kick_flushers(struct cache *cache)
 	for (unsigned int i = 1; i < cache->volumes_max; i++) {
 		struct volume *vol = cache->volumes[i];
 
-		if (vol && __atomic_load_n(&vol->dirty_bytes, __ATOMIC_RELAXED))
+		if (vol && !vol->stopping &&
+		    __atomic_load_n(&vol->dirty_bytes, __ATOMIC_RELAXED))
 			flusher_kick(vol);
 	}
 	mutex_unlock(&cache->volumes_lock);

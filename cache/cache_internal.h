@@ -65,6 +65,11 @@ void cache_kick_flushers(struct cache *cache);
  */
 int cache_drop_range(struct volume *vol, uint64_t start, uint64_t end);
 
+/* volume_write() for a caller who holds the range exclusively; in modes with a
+ * cache. */
+int cache_write_held(struct volume *vol, uint64_t pos, uint32_t len,
+		     const void *buf, unsigned int flags);
+
 /* ---- fill.c ---- */
 
 /* Pin the longest cached prefix of [@pos, @pos + @len), as far as @pv has

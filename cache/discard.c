@@ -11,6 +11,9 @@
 #include <string.h>
 
 #include "cache/cache_internal.h"
+#include "cache/writeback.h"
+
+#define PROBE_SIZE	(UINT64_C(1) << 20)
 
 /* ---- dropping folios ---- */
 
@@ -20,33 +23,50 @@ enum drop {
 	DROP_ALLOC,	/* a copy is needed: get a spare of the folio's order */
 };
 
+/* What drop_at() has at hand for a folio that somebody sends from. */
+struct drop_copy {
+	struct folio	*spare;		/* to be copied into, or NULL */
+	bool		none;		/* memory is in pieces: there will be none */
+};
+
+/* A copy in the place of @folio, whose reader keeps it. */
+static struct folio *unshare_locked(struct volume *vol, struct shard *shard,
+				    struct folio *folio, struct folio *copy)
+	REQUIRES(&shard->lock)
+{
+	struct pool *pool = shard->pool;
+
+	memcpy(pool_data(pool, pool_frame(pool, copy)),
+	       pool_data(pool, pool_frame(pool, folio)), folio_size(folio));
+	copy->uptodate = folio->uptodate;
+	shard_replace_locked(shard, vol, folio, copy);
+	return copy;
+}
+
 /*
  * Only a part of @folio goes: its blocks are forgotten.  Somebody who sends
  * from it keeps his bytes, since a later fill must not overwrite them.
  */
 static enum drop drop_part_locked(struct volume *vol, struct shard *shard,
 				  struct folio *folio, uint64_t blocks,
-				  struct folio **sparep)
+				  struct drop_copy *copy)
 	REQUIRES(&shard->lock)
 {
-	struct pool *pool = shard->pool;
+	bool pinned = __atomic_load_n(&folio->pins, __ATOMIC_ACQUIRE);
 
-	if (__atomic_load_n(&folio->pins, __ATOMIC_ACQUIRE)) {
-		struct folio *copy = *sparep;
-
-		if (folio->inflight) {
-			shard_wait_locked(shard, folio);
-			return DROP_BUSY;
-		}
-		if (!copy || copy->order != folio->order)
-			return DROP_ALLOC;
-		memcpy(pool_data(pool, pool_frame(pool, copy)),
-		       pool_data(pool, pool_frame(pool, folio)),
-		       folio_size(folio));
-		copy->uptodate = folio->uptodate;
-		shard_replace_locked(shard, vol, folio, copy);
-		*sparep = NULL;
-		folio = copy;
+	if (pinned && folio->inflight) {
+		shard_wait_locked(shard, folio);
+		return DROP_BUSY;
+	}
+	if (pinned && copy->spare && copy->spare->order == folio->order) {
+		folio = unshare_locked(vol, shard, folio, copy->spare);
+		copy->spare = NULL;
+	} else if (pinned && (!copy->none || (folio->dirty & ~blocks))) {
+		return DROP_ALLOC;
+	} else if (pinned) {
+		/* Of the rest the disk has the same bytes. */
+		shard_discard_locked(shard, vol, folio);
+		return DROP_DONE;
 	}
 	shard_clean_locked(shard, vol, folio, blocks);
 	if (!folio->dirty && !folio->inflight)
@@ -57,7 +77,7 @@ static enum drop drop_part_locked(struct volume *vol, struct shard *shard,
 
 static enum drop drop_folio_locked(struct volume *vol, struct shard *shard,
 				   struct folio *folio, uint64_t start,
-				   uint64_t end, struct folio **sparep)
+				   uint64_t end, struct drop_copy *copy)
 	REQUIRES(&shard->lock)
 {
 	uint64_t pos = key_pos(folio->key);
@@ -72,26 +92,35 @@ static enum drop drop_folio_locked(struct volume *vol, struct shard *shard,
 		return DROP_BUSY;
 	}
 	if (folio->inflight || (folio->uptodate & ~blocks))
-		return drop_part_locked(vol, shard, folio, blocks, sparep);
+		return drop_part_locked(vol, shard, folio, blocks, copy);
 	shard_discard_locked(shard, vol, folio);
 	return DROP_DONE;
 }
 
-static void free_spare(struct pool *pool, struct folio **sparep)
+static void free_spare(struct pool *pool, struct drop_copy *copy)
 {
-	if (*sparep)
-		pool_free(pool, pool_frame(pool, *sparep));
-	*sparep = NULL;
+	if (copy->spare)
+		pool_free(pool, pool_frame(pool, copy->spare));
+	copy->spare = NULL;
 }
 
-/* A copy of exactly @order, however long that takes. */
-static void get_spare(struct cache *cache, unsigned int order,
-		      struct folio **sparep)
+/*
+ * A folio of exactly @order to copy into, if memory is not in pieces.  Without
+ * a copy the folio can go once it is clean: do not wait for who sends from it.
+ */
+static void get_spare(struct volume *vol, unsigned int order,
+		      struct drop_copy *copy)
 {
-	free_spare(&cache->pool, sparep);
-	*sparep = pool_folio(&cache->pool, cache_alloc_wait(cache, order));
-	if ((*sparep)->order != order)
+	struct cache *cache = vol->cache;
+
+	free_spare(&cache->pool, copy);
+	copy->spare = pool_folio(&cache->pool, cache_alloc_wait(cache, order));
+	if (copy->spare->order != order) {
+		free_spare(&cache->pool, copy);
+		copy->none = true;
+		flusher_kick(vol);
 		coroutine_sleep_ns(200 * NSEC_PER_USEC);
+	}
 }
 
 /* Drop what the index has at @pos; returns the position behind it. */
@@ -101,7 +130,7 @@ static uint64_t drop_at(struct volume *vol, uint64_t pos, uint64_t start,
 	struct shard *shard = volume_shard(vol, pos);
 	uint64_t key = folio_key(vol->id, pos);
 	uint64_t next = round_down64(pos, FRAME_SIZE) + FRAME_SIZE;
-	struct folio *spare = NULL;
+	struct drop_copy copy = { 0 };
 	enum drop drop = DROP_BUSY;
 
 	while (drop != DROP_DONE) {
@@ -114,24 +143,34 @@ static uint64_t drop_at(struct volume *vol, uint64_t pos, uint64_t start,
 			order = folio->order;
 			next = key_pos(folio->key) + folio_size(folio);
 			drop = drop_folio_locked(vol, shard, folio, start, end,
-						 &spare);
+						 &copy);
 		} else {
 			drop = DROP_DONE;
 		}
 		mutex_unlock(&shard->lock);
 		if (drop == DROP_ALLOC)
-			get_spare(vol->cache, order, &spare);
+			get_spare(vol, order, &copy);
 	}
-	free_spare(&vol->cache->pool, &spare);
+	free_spare(&vol->cache->pool, &copy);
 	return next;
 }
 
 /* Walk all frames instead of all pages: for ranges larger than the cache. */
 static void drop_by_frames(struct volume *vol, uint64_t start, uint64_t end)
 {
-	struct pool *pool = &vol->cache->pool;
+	struct cache *cache = vol->cache;
+	struct pool *pool = &cache->pool;
+	uint32_t fresh;
 
-	for (uint32_t frame = 1; frame < pool->nr_frames; frame++) {
+	/* Whoever found the range quiet has entered his folio by then. */
+	for (unsigned int i = 0; i < cache->nr_shards; i++) {
+		mutex_lock(&cache->shards[i].lock);
+		mutex_unlock(&cache->shards[i].lock);
+	}
+	/* What is taken from beyond it from now on is not ours to drop: its
+	 * writer waits for the range. */
+	fresh = __atomic_load_n(&pool->fresh, __ATOMIC_ACQUIRE);
+	for (uint32_t frame = 1; frame < fresh; frame++) {
 		/* A hint; drop_at() looks under the lock. */
 		uint64_t key = __atomic_load_n(&pool->folios[frame].key,
 					       __ATOMIC_RELAXED);
@@ -161,13 +200,17 @@ int cache_drop_range(struct volume *vol, uint64_t start, uint64_t end)
 
 /* ---- zeroes as data ---- */
 
+typedef int (*write_fn)(struct volume *vol, uint64_t pos, uint32_t len,
+			const void *buf, unsigned int flags);
+
+/* With @write: volume_write(), or cache_write_held(). */
 static int write_zeroes(struct volume *vol, uint64_t pos, uint64_t len,
-			unsigned int flags)
+			unsigned int flags, write_fn write)
 {
 	while (len) {
 		uint32_t n = (uint32_t)MIN(len, (uint64_t)VOLUME_ZERO_MAX);
-		int ret = volume_write(vol, pos, n, volume_zeroes,
-				       flags & VOLUME_FUA);
+		int ret = write(vol, pos, n, volume_zeroes,
+				flags & VOLUME_FUA);
 
 		if (ret)
 			return ret;
@@ -182,9 +225,13 @@ static int write_zeroes(struct volume *vol, uint64_t pos, uint64_t len,
 typedef int (*store_range_fn)(struct volume *vol, uint64_t pos, uint64_t len,
 			      unsigned int flags);
 
-/* Whole blocks [@start, @end): out of the cache, then @fn of the store. */
+/*
+ * Whole blocks [@start, @end): out of the cache, then @fn of the store.  If it
+ * cannot (*@datap is set), zeroes come as data, fast or not, before anybody
+ * sees what the folios covered.
+ */
 static int drop_and_call(struct volume *vol, uint64_t start, uint64_t end,
-			 unsigned int flags, store_range_fn fn)
+			 unsigned int flags, store_range_fn fn, bool *datap)
 {
 	struct range range;
 	int ret;
@@ -192,8 +239,38 @@ static int drop_and_call(struct volume *vol, uint64_t start, uint64_t end,
 	range_lock_exclusive(&vol->range_lock, &range, start, end);
 	cache_drop_range(vol, start, end);
 	ret = fn(vol, start, end - start, flags);
+	*datap = ret == -EOPNOTSUPP;
+	if (*datap && !volume_is_direct(vol))
+		ret = write_zeroes(vol, start, end - start, flags,
+				   cache_write_held);
 	range_unlock(&vol->range_lock, &range);
+	if (*datap && volume_is_direct(vol))
+		ret = write_zeroes(vol, start, end - start, flags,
+				   volume_write);
 	return ret;
+}
+
+/*
+ * A store that may not be able to is asked with a small piece first: the range
+ * is then not held, nor a FLUSH kept waiting, while zeroes are written to all
+ * of it.
+ */
+static int discard_blocks(struct volume *vol, uint64_t start, uint64_t end,
+			  unsigned int flags, store_range_fn fn)
+{
+	uint64_t first = end;
+	bool data = false;
+	int ret;
+
+	if (!vol->can_unmap || (flags & VOLUME_NO_HOLE))
+		first = MIN(end, start + PROBE_SIZE);
+	ret = drop_and_call(vol, start, first, flags, fn, &data);
+	if (ret || first == end)
+		return ret;
+	if (data)
+		return write_zeroes(vol, first, end - first, flags,
+				    volume_write);
+	return drop_and_call(vol, first, end, flags, fn, &data);
 }
 
 /* Does @flags (or the mode) want it stable before the reply? */
@@ -226,17 +303,15 @@ static int discard_range(struct volume *vol, uint64_t pos, uint64_t len,
 	assert(range_within(pos, len, vol->size) && !vol->read_only);
 	whole_blocks(vol, pos, len, &start, &end);
 	if (start < end) {
-		ret = drop_and_call(vol, start, end, flags, fn);
-		/* The folios are gone by now: zeroes must come, fast or not. */
-		if (ret == -EOPNOTSUPP)
-			ret = write_zeroes(vol, start, end - start, flags);
+		ret = discard_blocks(vol, start, end, flags, fn);
 		if (ret)
 			return ret;
 	}
 	if (pos < start)
-		ret = write_zeroes(vol, pos, start - pos, flags);
+		ret = write_zeroes(vol, pos, start - pos, flags, volume_write);
 	if (!ret && end > start && end < pos + len)
-		ret = write_zeroes(vol, end, pos + len - end, flags);
+		ret = write_zeroes(vol, end, pos + len - end, flags,
+				   volume_write);
 	if (!ret && start < end && wants_sync(vol, flags))
 		ret = volume_sync(vol);
 	return ret;

@@ -34,37 +34,32 @@ struct fill {
 
 /* ---- pinning ---- */
 
-/* What follows the last piece in the same folio makes it longer. */
-static bool pin_follows(const struct pinvec *pv, uint32_t frame,
-			const char *base)
-{
-	const struct pin *last = pv->nr ? &pv->pins[pv->nr - 1] : NULL;
-
-	return last && last->frame == frame &&
-	       (const char *)last->base + last->len == base;
-}
-
-/* False if @pv has no room: one pin a folio is all that its users count on. */
-static bool add_pin(struct volume *vol, struct folio *folio, uint32_t off,
+static void add_pin(struct volume *vol, struct folio *folio, uint32_t off,
 		    uint32_t len, struct pinvec *pv)
 {
 	struct pool *pool = &vol->cache->pool;
 	uint32_t frame = pool_frame(pool, folio);
-	char *base = pool_data(pool, frame) + off;
-	struct pin *pin;
+	struct pin *pin = &pv->pins[pv->nr++];
 
-	if (pin_follows(pv, frame, base)) {
-		pv->pins[pv->nr - 1].len += len;
-		return true;
-	}
-	if (pv->nr == pv->max)
-		return false;
-	pin = &pv->pins[pv->nr++];
 	__atomic_fetch_add(&folio->pins, 1, __ATOMIC_RELAXED);
-	pin->base = base;
+	pin->base = pool_data(pool, frame) + off;
 	pin->len = len;
 	pin->frame = frame;
-	return true;
+}
+
+/*
+ * A page is pinned in one piece or not yet: its blocks may come one by one, and
+ * the folio may change in between, but readers count on one pin a page.  How
+ * much of @n bytes from @off on that leaves, if @want are wanted.
+ */
+static uint32_t whole_pages(uint32_t off, uint32_t n, uint32_t want)
+{
+	uint32_t end = off + n;
+
+	if (n >= want)
+		return want;
+	end &= ~(FRAME_SIZE - 1);
+	return end > off ? end - off : 0;
 }
 
 /* How many bytes from @off on are uptodate, up to the folio's end. */
@@ -91,7 +86,7 @@ static uint32_t pin_unit(struct volume *vol, uint64_t pos, uint32_t len,
 	uint32_t done = 0;
 
 	mutex_lock(&shard->lock);
-	while (done < len) {
+	while (done < len && pv->nr < pv->max) {
 		struct folio *folio;
 		uint32_t off, n;
 
@@ -100,9 +95,11 @@ static uint32_t pin_unit(struct volume *vol, uint64_t pos, uint32_t len,
 		if (!folio || (folio->flags & FOLIO_LOCKED))
 			break;
 		off = (uint32_t)(pos + done - key_pos(folio->key));
-		n = MIN(len - done, uptodate_bytes(vol, folio, off));
-		if (!n || !add_pin(vol, folio, off, n, pv))
+		n = whole_pages(off, uptodate_bytes(vol, folio, off),
+				len - done);
+		if (!n)
 			break;
+		add_pin(vol, folio, off, n, pv);
 		if (unlikely(folio->flags & FOLIO_AHEAD)) {
 			folio_clear_flags(folio, FOLIO_AHEAD);
 			*markedp = true;
@@ -317,32 +314,50 @@ static void zero_tail(struct fill *fill)
 		       seg->len - iov->iov_len);
 }
 
-/* Unlock one folio, uptodate or not; pin what [@pos, @end) wants of it. */
-static bool publish_seg(struct fill *fill, struct fill_seg *seg, int error,
-			uint64_t pos, uint64_t end, struct pinvec *pv)
+/* Pin of @folio, just filled, what [@pos, @end) wants; the bytes. */
+static uint32_t pin_filled(struct fill *fill, struct folio *folio,
+			   uint64_t pos, uint64_t end, struct pinvec *pv)
+{
+	uint64_t start = key_pos(folio->key);
+	uint32_t off, n;
+
+	if (pv->nr == pv->max || pos < start ||
+	    pos - start >= folio_size(folio))
+		return 0;
+	off = (uint32_t)(pos - start);
+	n = whole_pages(off, uptodate_bytes(fill->vol, folio, off),
+			(uint32_t)MIN(end - pos, (uint64_t)UINT32_MAX));
+	if (n)
+		add_pin(fill->vol, folio, off, n, pv);
+	return n;
+}
+
+/*
+ * Unlock one folio, uptodate or not.  Returns how much of [@pos, @end) is done
+ * by that, in order and without a gap: pinned, or (without @pv) uptodate.
+ */
+static uint32_t publish_seg(struct fill *fill, struct fill_seg *seg, int error,
+			    uint64_t pos, uint64_t end, struct pinvec *pv)
 {
 	struct shard *shard = volume_shard(fill->vol, seg->pos);
 	struct folio *folio = seg->folio;
-	bool pinned = false;
+	uint64_t to = MIN(end, seg->pos + seg->len);
+	uint32_t done = 0;
 
 	mutex_lock(&shard->lock);
 	folio_clear_flags(folio, FOLIO_LOCKED);
 	shard_wake_locked(shard, folio);
 	if (!error) {
-		uint64_t from = MAX(pos, seg->pos);
-		uint64_t to = MIN(end, seg->pos + seg->len);
-
 		folio->uptodate |= seg->blocks;
-		/* In order and without a gap, or not at all. */
-		if (pv && from == pos && from < to)
-			pinned = add_pin(fill->vol, folio,
-					 (uint32_t)(from - key_pos(folio->key)),
-					 (uint32_t)(to - from), pv);
+		if (pv)
+			done = pin_filled(fill, folio, pos, end, pv);
+		else if (seg->pos <= pos && pos < to)
+			done = (uint32_t)(to - pos);
 	} else if (!folio->uptodate) {
 		shard_remove_locked(shard, folio);
 	}
 	mutex_unlock(&shard->lock);
-	return pinned;
+	return done;
 }
 
 int64_t fill_run(struct iomap_iter *iter, uint64_t len, struct pinvec *pv)
@@ -364,13 +379,8 @@ int64_t fill_run(struct iomap_iter *iter, uint64_t len, struct pinvec *pv)
 		ret = read_segs(&fill);
 		zero_tail(&fill);
 	}
-	for (unsigned int i = 0; i < fill.nr; i++) {
-		struct fill_seg *seg = &fill.segs[i];
-		bool pinned = publish_seg(&fill, seg, ret, done, end, pv);
-
-		if (!ret && (pv ? pinned : seg->pos <= done))
-			done = MIN(end, seg->pos + seg->len);
-	}
+	for (unsigned int i = 0; i < fill.nr; i++)
+		done += publish_seg(&fill, &fill.segs[i], ret, done, end, pv);
 	if (!held)
 		range_unlock(&vol->range_lock, &range);
 	return ret ? ret : (int64_t)(done - pos);

@@ -2,9 +2,10 @@
 /*
  * flush.c - FLUSH: everything acknowledged so far becomes stable.
  *
- * Flushes of a volume, and flushes of its store alone (for FUA), are passes, one at a time, numbered.  A request may use
- * any pass that begins after it came; those that come while one runs share the
- * next (group flush, iomap-semantics 5.3).
+ * Flushes of a volume, and flushes of its store alone (for FUA), are passes,
+ * one at a time, numbered.  A request may use any pass that begins after it
+ * came; those that come while one runs share the next (group flush,
+ * iomap-semantics 5.3).
  *
  *   pass n:   tag and write all dirty | wait for what is in flight | store
  *   request:         ^ came here: waits for n+1, shared with all who wait
@@ -13,6 +14,17 @@
 
 #include "cache/cache_internal.h"
 #include "cache/writeback.h"
+
+/*
+ * Failed blocks that are still there tell by themselves.  Those of a write that
+ * failed during the pass may be gone again: overwritten in the cache, or
+ * dropped by a trim, neither of which this pass makes stable.
+ */
+static bool anything_failed(const struct volume *vol, uint64_t failures)
+{
+	return __atomic_load_n(&vol->nr_failed, __ATOMIC_ACQUIRE) ||
+	       __atomic_load_n(&vol->failures, __ATOMIC_ACQUIRE) != failures;
+}
 
 /*
  * One pass.  Failed blocks are tried again by it like all dirty ones; it fails
@@ -26,12 +38,21 @@ static int flush_pass(struct volume *vol)
 		.start = 0,
 		.end = vol->size,
 	};
+	uint64_t failures = __atomic_load_n(&vol->failures, __ATOMIC_ACQUIRE);
+	struct range range;
 	int ret = 0, err;
 
 	if (!volume_is_direct(vol)) {
+		/*
+		 * A trim drops dirty data first and unmaps then: between the
+		 * two neither the data nor the trim could be found here.
+		 */
+		range_lock_shared(&vol->range_lock, &range, 0,
+				  MAX(vol->size, UINT64_C(1)));
 		ret = writeback_pages(vol, &wbc);
+		range_unlock(&vol->range_lock, &range);
 		writeback_wait(vol);
-		if (!ret && __atomic_load_n(&vol->nr_failed, __ATOMIC_ACQUIRE))
+		if (!ret && anything_failed(vol, failures))
 			ret = -EIO;
 	}
 	/* Even after an error: what was written is worth making stable. */

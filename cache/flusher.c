@@ -25,7 +25,7 @@ unsigned int writeback_claim(struct volume *vol)
 	unsigned int phase;
 
 	mutex_lock(&flusher->lock);
-	phase = flusher->phase;
+	phase = flusher->phase & 1;
 	flusher->claims[phase]++;
 	mutex_unlock(&flusher->lock);
 	return phase;
@@ -36,25 +36,29 @@ void writeback_unclaim(struct volume *vol, unsigned int phase)
 	struct flusher *flusher = vol->flusher;
 
 	mutex_lock(&flusher->lock);
-	if (--flusher->claims[phase] == 0 && phase != flusher->phase)
+	if (--flusher->claims[phase] == 0 && phase != (flusher->phase & 1))
 		waitq_wake_all(&flusher->waiters);
 	mutex_unlock(&flusher->lock);
 }
 
-/* The claims of before are over; later ones count in the other phase, so that
- * a stream of them cannot keep us. */
+/*
+ * The claims of before are over; later ones count in the next phase, so that a
+ * stream of them cannot keep us.  A phase begins, by whoever wants it, once
+ * nothing is left of the last but one: so all claims of a phase are over when
+ * the next but one has begun.
+ */
 static void wait_claims_locked(struct flusher *flusher)
 	REQUIRES(&flusher->lock)
 {
-	unsigned int old = flusher->phase;
+	unsigned int mine = flusher->phase;
 
-	/* Somebody else waits for the other phase still: let him finish. */
-	while (flusher->claims[old ^ 1]) {
-		waitq_wait(&flusher->waiters, &flusher->lock);
-		old = flusher->phase;
+	while (flusher->phase == mine) {
+		if (!flusher->claims[(mine & 1) ^ 1])
+			flusher->phase++;
+		else
+			waitq_wait(&flusher->waiters, &flusher->lock);
 	}
-	flusher->phase = old ^ 1;
-	while (flusher->claims[old])
+	while (flusher->phase == mine + 1 && flusher->claims[mine & 1])
 		waitq_wait(&flusher->waiters, &flusher->lock);
 }
 
@@ -103,9 +107,9 @@ static bool over_background(const struct volume *vol)
 	       __atomic_load_n(&vol->dirty_bytes, __ATOMIC_RELAXED);
 }
 
-static void flusher_co(void *arg)
+/* Passes until there is no need of more; false after an error. */
+static bool write_back(struct flusher *flusher)
 {
-	struct flusher *flusher = arg;
 	struct volume *vol = flusher->vol;
 	struct writeback_control wbc = {
 		.sync = WB_SYNC_NONE,
@@ -116,31 +120,52 @@ static void flusher_co(void *arg)
 		flusher->again = false;
 		wbc.nr_to_write = pass_pages(vol);
 		if (writeback_pages(vol, &wbc) ||
-		    __atomic_load_n(&vol->nr_failed, __ATOMIC_RELAXED)) {
-			/* The tick tries again; no use in hammering. */
-			break;
-		}
+		    __atomic_load_n(&vol->nr_failed, __ATOMIC_RELAXED))
+			return false;
 		coroutine_relax();
 	} while (!flusher->stopping && (flusher->again || over_background(vol)));
-	writeback_wait(vol);
+	return true;
+}
+
+static void flusher_co(void *arg)
+{
+	struct flusher *flusher = arg;
+	bool good;
+
+	do {
+		good = write_back(flusher);
+		writeback_wait(flusher->vol);
+		/* Kicked meanwhile: somebody waits for more.  But after an
+		 * error the tick tries again; no use in hammering. */
+	} while (good && flusher->again && !flusher->stopping);
 	log_errors(flusher);
+	mutex_lock(&flusher->lock);
 	flusher->running = false;
-	if (flusher->stopper)
-		coroutine_wake(flusher->stopper);
+	waitq_wake_all(&flusher->waiters);
+	mutex_unlock(&flusher->lock);
+}
+
+static bool may_run(struct flusher *flusher)
+{
+	bool may;
+
+	mutex_lock(&flusher->lock);
+	may = !flusher->stopping && !flusher->running;
+	flusher->again = true;
+	if (may)
+		flusher->running = true;
+	mutex_unlock(&flusher->lock);
+	return may;
 }
 
 static void flusher_run(struct flusher *flusher)
 {
-	if (flusher->stopping)
-		return;
-	if (flusher->running) {
-		flusher->again = true;
-		return;
-	}
-	flusher->running = true;
 	/* Without memory for a coroutine now, the tick comes again. */
-	if (coroutine_start(flusher_co, flusher))
+	if (may_run(flusher) && coroutine_start(flusher_co, flusher)) {
+		mutex_lock(&flusher->lock);
 		flusher->running = false;
+		mutex_unlock(&flusher->lock);
+	}
 }
 
 static void kick_work(struct work *work)
@@ -192,15 +217,28 @@ void flusher_tick_on(struct volume *vol)
 
 /* ---- start and stop ---- */
 
+/*
+ * On the home loop, twice: first nothing new begins; then, when nothing runs
+ * and nobody is left to post anything, wait for what is queued here.
+ */
 static void stop_work(struct work *work)
 {
 	struct flusher *flusher = container_of(work, struct flusher,
 					       stop_work);
 
-	flusher->stopping = true;
+	if (flusher->stopping &&
+	    (__atomic_load_n(&flusher->kick_work.queued, __ATOMIC_ACQUIRE) ||
+	     __atomic_load_n(&flusher->tick_work.queued, __ATOMIC_ACQUIRE) ||
+	     __atomic_load_n(&flusher->done_work.queued, __ATOMIC_ACQUIRE))) {
+		loop_defer(work);
+		return;
+	}
 	timer_cancel(&flusher->tick);
-	__atomic_store_n(&flusher->stopped, true, __ATOMIC_RELEASE);
-	coroutine_wake(flusher->stopper);
+	mutex_lock(&flusher->lock);
+	flusher->stopped = flusher->stopping;
+	flusher->stopping = true;
+	waitq_wake_all(&flusher->waiters);
+	mutex_unlock(&flusher->lock);
 }
 
 int flusher_start(struct volume *vol)
@@ -233,13 +271,15 @@ void flusher_stop(struct volume *vol)
 {
 	struct flusher *flusher = vol->flusher;
 
-	flusher->stopper = coroutine_self();
 	loop_post(vol->home, &flusher->stop_work);
-	while (!__atomic_load_n(&flusher->stopped, __ATOMIC_ACQUIRE) ||
-	       __atomic_load_n(&flusher->running, __ATOMIC_ACQUIRE))
-		coroutine_yield();
 	mutex_lock(&flusher->lock);
-	while (flusher->nr_inflight || flusher->completing)
+	while (!flusher->stopping || flusher->running ||
+	       flusher->nr_inflight || flusher->completing)
+		waitq_wait(&flusher->waiters, &flusher->lock);
+	mutex_unlock(&flusher->lock);
+	loop_post(vol->home, &flusher->stop_work);
+	mutex_lock(&flusher->lock);
+	while (!flusher->stopped)
 		waitq_wait(&flusher->waiters, &flusher->lock);
 	mutex_unlock(&flusher->lock);
 	mutex_fini(&flusher->lock);

@@ -20,12 +20,16 @@ struct flusher {
 	struct ioend_list	done;		/* wait for end_io */
 	uint64_t		next_seq;
 	unsigned int		nr_inflight;
-	unsigned int		phase;		/* claims count in claims[phase] */
+	unsigned int		phase;		/* claims count in claims[its
+						 * lowest bit] */
 	unsigned int		claims[2];
 	struct waitq		waiters;	/* for any of the above to change */
 	struct ioend		*reserve;	/* for when memory is short; may be
 						 * out */
 	bool			completing;	/* a coroutine works on done */
+	bool			running;	/* the background writer */
+	/* Written under lock by the home loop, which reads them without. */
+	bool			stopping, stopped;
 
 	/* Of the home loop. */
 	struct work		kick_work;
@@ -33,10 +37,7 @@ struct flusher {
 	struct work		stop_work;
 	struct work		done_work;	/* ioend.c's */
 	struct timer		tick;
-	bool			running;	/* the coroutine */
 	bool			again;		/* kicked while running */
-	bool			stopping, stopped;
-	struct coroutine	*stopper;
 
 	/* Atomic. */
 	bool			tick_armed;

@@ -16,42 +16,45 @@
 
 void wb_waiter_init(struct wb_waiter *waiter)
 {
-	waiter->co = coroutine_self();
-	waiter->pending = 1;
+	mutex_init(&waiter->lock, RANK_BDEV);
+	waitq_init(&waiter->waiters);
+	waiter->pending = 0;
 	waiter->error = 0;
 }
 
 static void waiter_get(struct wb_waiter *waiter)
 {
-	if (waiter)
-		__atomic_add_fetch(&waiter->pending, 1, __ATOMIC_RELAXED);
-}
-
-/* Pairs with wb_waiter_wait(): the error is seen by whom the last put wakes. */
-static void waiter_put(struct wb_waiter *waiter, int error)
-{
-	struct coroutine *co;
-	int none = 0;
-
 	if (!waiter)
 		return;
-	if (error)
-		__atomic_compare_exchange_n(&waiter->error, &none, error, false,
-					    __ATOMIC_RELAXED, __ATOMIC_RELAXED);
-	/* The waiter is gone as soon as it sees the count at zero. */
-	co = waiter->co;
-	if (__atomic_sub_fetch(&waiter->pending, 1, __ATOMIC_ACQ_REL) == 0)
-		coroutine_wake(co);
+	mutex_lock(&waiter->lock);
+	waiter->pending++;
+	mutex_unlock(&waiter->lock);
+}
+
+/* The waiter may be gone as soon as the lock is released. */
+static void waiter_put(struct wb_waiter *waiter, int error)
+{
+	if (!waiter)
+		return;
+	mutex_lock(&waiter->lock);
+	if (!waiter->error)
+		waiter->error = error;
+	if (--waiter->pending == 0)
+		waitq_wake_all(&waiter->waiters);
+	mutex_unlock(&waiter->lock);
 }
 
 int wb_waiter_wait(struct wb_waiter *waiter)
 {
-	if (__atomic_sub_fetch(&waiter->pending, 1, __ATOMIC_ACQ_REL)) {
-		do
-			coroutine_yield();
-		while (__atomic_load_n(&waiter->pending, __ATOMIC_ACQUIRE));
-	}
-	return __atomic_load_n(&waiter->error, __ATOMIC_RELAXED);
+	int error;
+
+	mutex_lock(&waiter->lock);
+	while (waiter->pending)
+		waitq_wait(&waiter->waiters, &waiter->lock);
+	error = waiter->error;
+	mutex_unlock(&waiter->lock);
+	mutex_fini(&waiter->lock);
+	return error;
 }
 
 /* ---- the rules ---- */
@@ -161,19 +164,6 @@ static struct ioend *ioend_get(struct flusher *flusher)
 	return ioend;
 }
 
-static void ioend_put(struct flusher *flusher, struct ioend *ioend)
-{
-	bool keep;
-
-	mutex_lock(&flusher->lock);
-	keep = !flusher->reserve;
-	if (keep)
-		flusher->reserve = ioend;
-	mutex_unlock(&flusher->lock);
-	if (!keep)
-		ioend_destroy(ioend);
-}
-
 /* A new ioend at @pos, known to writeback_wait() from here on. */
 static struct ioend *ioend_begin(struct writepage_ctx *wpc, uint64_t pos,
 				 unsigned int flags)
@@ -190,6 +180,9 @@ static struct ioend *ioend_begin(struct writepage_ctx *wpc, uint64_t pos,
 	ioend->bdev = wpc->iomap.bdev;
 	ioend->private = wpc->iomap.private;
 	ioend->flags = flags;
+	if ((flags & (IOEND_UNWRITTEN | IOEND_SHARED | IOEND_ANON)) ||
+	    (wpc->iomap.flags & (IOMAP_F_NEW | IOMAP_F_DIRTY)))
+		wpc->needs_sync = true;
 	if ((wpc->iomap.flags & IOMAP_F_BOUNDARY) && pos == wpc->iomap.offset)
 		ioend->flags |= IOEND_BOUNDARY;
 	ioend->error = 0;
@@ -257,9 +250,11 @@ struct wb_range ioend_add_range(struct writepage_ctx *wpc, struct folio *folio,
 /* ---- completion ---- */
 
 /*
- * The blocks of @ioend leave flight; after an error they are dirty again, so
- * that what was acknowledged in them is not taken for stored.  A write-through
- * request has been told; of others every FLUSH is told until they are written.
+ * The blocks of @ioend leave flight; after an error they are dirty again, and
+ * every FLUSH is told until they are written.  So it is with a write-through
+ * request, too, though it has been told: what it replaced may have been
+ * acknowledged, and a FLUSH that waits for this ioend must not take it for
+ * stored.
  */
 static void finish_seg_locked(struct ioend *ioend, struct shard *shard,
 			      const struct ioend_seg *seg)
@@ -275,8 +270,8 @@ static void finish_seg_locked(struct ioend *ioend, struct shard *shard,
 		return;
 	}
 	shard_dirty_locked(shard, vol, folio, seg->blocks);
-	if (!(ioend->flags & IOEND_THROUGH))
-		shard_fail_locked(shard, vol, folio);
+	shard_fail_locked(shard, vol, folio);
+	stat_add(&vol->failures, 1);
 }
 
 static void finish_segs(struct ioend *ioend)
@@ -321,72 +316,107 @@ static void ioend_finish(struct ioend *ioend)
 	mutex_lock(&flusher->lock);
 	TAILQ_REMOVE(&flusher->inflight, ioend, link);
 	flusher->nr_inflight--;
+	if (!flusher->reserve) {
+		flusher->reserve = ioend;
+		ioend = NULL;
+	}
 	waitq_wake_all(&flusher->waiters);
+	/* Once nothing is in flight the flusher may be freed elsewhere. */
 	mutex_unlock(&flusher->lock);
-	ioend_put(flusher, ioend);
+	ioend_destroy(ioend);
 }
 
-static int cmp_offset(const void *a, const void *b)
-{
-	const struct ioend *x = *(struct ioend *const *)a;
-	const struct ioend *y = *(struct ioend *const *)b;
+/* ---- completed ones, by offset ---- */
 
-	return x->offset < y->offset ? -1 : x->offset > y->offset;
+static struct ioend **next_done(struct ioend *ioend)
+{
+	return &ioend->done_link.tqe_next;
+}
+
+static struct ioend *merge_lists(struct ioend *a, struct ioend *b)
+{
+	struct ioend *head = NULL, **link = &head;
+
+	while (a && b) {
+		struct ioend **from = a->offset <= b->offset ? &a : &b;
+
+		*link = *from;
+		link = next_done(*from);
+		*from = *link;
+	}
+	*link = a ? a : b;
+	return head;
+}
+
+/* Merge sort that needs no memory; bins[n] holds 2^n or none. */
+static struct ioend *sort_list(struct ioend *list)
+{
+	struct ioend *bins[32] = { NULL }, *sorted = NULL;
+	unsigned int i;
+
+	while (list) {
+		struct ioend *run = list;
+
+		list = *next_done(run);
+		*next_done(run) = NULL;
+		for (i = 0; i < ARRAY_SIZE(bins) - 1 && bins[i]; i++) {
+			run = merge_lists(bins[i], run);
+			bins[i] = NULL;
+		}
+		bins[i] = bins[i] ? merge_lists(bins[i], run) : run;
+	}
+	for (i = 0; i < ARRAY_SIZE(bins); i++)
+		sorted = merge_lists(bins[i], sorted);
+	return sorted;
 }
 
 /*
  * Sorted ioends: one call of the store for each run that merges, then its
  * members finish (iomap-semantics 1.5, 2.2).
  */
-static void end_io_runs(struct volume *vol, struct ioend **list, size_t nr)
+static void end_io_runs(struct volume *vol, struct ioend *list)
 {
-	size_t i = 0;
+	while (list) {
+		struct ioend merged = *list, *end = *next_done(list);
+		int ret = merged.error;
 
-	while (i < nr) {
-		struct ioend merged = *list[i];
-		size_t first = i++;
-		int ret;
-
-		while (i < nr && ioend_can_merge(&merged, list[i]))
-			merged.size += list[i++]->size;
-		ret = merged.error;
+		while (end && ioend_can_merge(&merged, end)) {
+			merged.size += end->size;
+			end = *next_done(end);
+		}
 		if (!ret)
 			ret = vol->wb_ops->end_io(vol, &merged);
-		for (; first < i; first++) {
-			if (!list[first]->error)
-				list[first]->error = ret;
-			ioend_finish(list[first]);
+		while (list != end) {
+			struct ioend *ioend = list;
+
+			list = *next_done(ioend);
+			if (!ioend->error)
+				ioend->error = ret;
+			ioend_finish(ioend);
 		}
 		coroutine_relax();
 	}
 }
 
-#define END_IO_BATCH	256u
-
 /* Work off what has completed, in a coroutine of the home loop. */
 static void end_io_co(void *arg)
 {
 	struct flusher *flusher = arg;
-	struct ioend *batch[END_IO_BATCH];
-	size_t nr;
+	struct volume *vol = flusher->vol;
+	struct ioend *list;
 
 	do {
-		nr = 0;
 		mutex_lock(&flusher->lock);
-		while (nr < END_IO_BATCH && !TAILQ_EMPTY(&flusher->done)) {
-			struct ioend *ioend = TAILQ_FIRST(&flusher->done);
-
-			TAILQ_REMOVE(&flusher->done, ioend, done_link);
-			batch[nr++] = ioend;
-		}
-		if (!nr) {
+		list = TAILQ_FIRST(&flusher->done);
+		TAILQ_INIT(&flusher->done);
+		if (!list) {
 			flusher->completing = false;
 			waitq_wake_all(&flusher->waiters);
 		}
+		/* Without a list the flusher may be gone from here on. */
 		mutex_unlock(&flusher->lock);
-		qsort(batch, nr, sizeof(batch[0]), cmp_offset);
-		end_io_runs(flusher->vol, batch, nr);
-	} while (nr);
+		end_io_runs(vol, sort_list(list));
+	} while (list);
 }
 
 static void end_io_work(struct work *work)

@@ -52,11 +52,13 @@ struct ioend {
 	void			*private;	/* the mapping's */
 };
 
-/* Who waits for a set of ioends: a write-through request, a pass. */
+/* Who waits for a set of ioends: a write-through request.  On its stack. */
 struct wb_waiter {
-	struct coroutine	*co;
-	unsigned int		pending;	/* atomic: ioends, +1 while building */
-	int			error;		/* atomic: first */
+	struct mutex		lock;		/* RANK_BDEV */
+	/* Guarded by lock. */
+	struct waitq		waiters;
+	unsigned int		pending;	/* ioends begun and not finished */
+	int			error;		/* the first */
 };
 
 void wb_waiter_init(struct wb_waiter *waiter);

@@ -52,7 +52,7 @@ static void free_run_locked(struct pool *pool, uint32_t frame,
 	while (order < FOLIO_ORDER_MAX) {
 		uint32_t buddy = frame ^ (1u << order);
 
-		if (buddy == 0 || buddy + (1u << order) > pool->nr_frames)
+		if (buddy == 0 || buddy + (1u << order) > pool->fresh)
 			break;
 		folio = pool_folio(pool, buddy);
 		if (folio->queue != QUEUE_FREE || folio->order != order)
@@ -68,20 +68,24 @@ static void free_run_locked(struct pool *pool, uint32_t frame,
 	frame_list_push(pool, &pool->free[order], folio);
 }
 
-/* Cut the arena, less frame 0, into the largest aligned runs. */
-static void free_all(struct pool *pool)
+/*
+ * Make the next part of the arena free that was never used, the largest
+ * aligned run; false at its end.  Frames beyond are touched by nobody, so a
+ * large cache costs memory only as it fills.
+ */
+static bool grow_locked(struct pool *pool)
 {
-	uint32_t frame = 1;
+	unsigned int order;
 
-	while (frame < pool->nr_frames) {
-		unsigned int order = MIN((unsigned int)__builtin_ctz(frame),
-					 FOLIO_ORDER_MAX);
-
-		while (frame + (1u << order) > pool->nr_frames)
-			order--;
-		free_run_locked(pool, frame, order);
-		frame += 1u << order;
-	}
+	if (pool->fresh == pool->nr_frames)
+		return false;
+	order = MIN((unsigned int)__builtin_ctz(pool->fresh), FOLIO_ORDER_MAX);
+	while (pool->fresh + (1u << order) > pool->nr_frames)
+		order--;
+	__atomic_store_n(&pool->fresh, pool->fresh + (1u << order),
+			 __ATOMIC_RELEASE);
+	free_run_locked(pool, pool->fresh - (1u << order), order);
+	return true;
 }
 
 static void *map_memory(uint64_t bytes)
@@ -131,7 +135,7 @@ int pool_init(struct pool *pool, uint64_t cache_pages, uint64_t staging_pages)
 	if (!pool->ghost)
 		goto out_unmap_folios;
 	mutex_init(&pool->lock, RANK_POOL);
-	free_all(pool);
+	pool->fresh = 1;
 	return 0;
 
 out_unmap_folios:
@@ -155,17 +159,25 @@ uint64_t pool_metadata_bytes(const struct pool *pool)
 	       (pool->ghost_mask + 1ul) * sizeof(*pool->ghost);
 }
 
+/* The smallest order from @order on that has a free run. */
+static unsigned int free_order_locked(struct pool *pool, unsigned int order)
+{
+	while (order <= FOLIO_ORDER_MAX && !pool->free[order].head)
+		order++;
+	return order;
+}
+
 /* Split a free run down to @order; 0 if no run is large enough. */
 static uint32_t take_run_locked(struct pool *pool, unsigned int order)
 {
-	unsigned int from = order;
+	unsigned int from;
 	struct folio *folio;
 	uint32_t frame;
 
-	while (from <= FOLIO_ORDER_MAX && !pool->free[from].head)
-		from++;
-	if (from > FOLIO_ORDER_MAX)
-		return 0;
+	while ((from = free_order_locked(pool, order)) > FOLIO_ORDER_MAX) {
+		if (!grow_locked(pool))
+			return 0;
+	}
 	frame = pool->free[from].head;
 	folio = pool_folio(pool, frame);
 	frame_list_del(pool, &pool->free[from], folio);

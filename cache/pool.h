@@ -43,6 +43,8 @@ struct pool {
 	struct mutex		lock;		/* RANK_POOL */
 	/* Guarded by lock. */
 	struct frame_list	free[FOLIO_ORDER_MAX + 1];
+	uint32_t		fresh;		/* frames from here on were never
+						 * used; atomic for readers */
 	struct frame_list	small, main;
 	struct frame_list	leaving;	/* chosen to go, but busy */
 	struct ghost_slot	(*ghost)[8];

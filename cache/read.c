@@ -179,12 +179,14 @@ static int read_body(struct iomap_iter *iter, struct pinvec *pv)
 			done = fill_run(iter, n, pv);
 		if (done < 0)
 			return (int)done;
+		/* What is pinned is part of the answer, also if the mapping
+		 * went stale right behind it. */
+		iomap_iter_advance(iter, (uint64_t)done);
 		if (iter->iomap.flags & IOMAP_F_STALE)
 			return 0;
 		/* The caller's vector is too small: it is asked to leave room
 		 * by volume_pins_max(). */
 		assert(done > 0 || pv->nr < pv->max);
-		iomap_iter_advance(iter, (uint64_t)done);
 	}
 	return 0;
 }

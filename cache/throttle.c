@@ -23,10 +23,17 @@ void throttle_fini(struct throttle *throttle)
 	mutex_fini(&throttle->lock);
 }
 
-static uint64_t in_use(const struct throttle *throttle)
+static uint64_t promised(const struct throttle *throttle)
+{
+	return __atomic_load_n(&throttle->promised_bytes, __ATOMIC_RELAXED);
+}
+
+/* What is dirty and in flight, and with @all what was promised to become so. */
+static uint64_t in_use(const struct throttle *throttle, bool all)
 {
 	return __atomic_load_n(&throttle->dirty_bytes, __ATOMIC_RELAXED) +
-	       __atomic_load_n(&throttle->inflight_bytes, __ATOMIC_RELAXED);
+	       __atomic_load_n(&throttle->inflight_bytes, __ATOMIC_RELAXED) +
+	       (all ? promised(throttle) : 0);
 }
 
 static uint64_t volume_in_use(const struct volume *vol)
@@ -42,19 +49,20 @@ static uint64_t volume_in_use(const struct volume *vol)
 static uint64_t volume_limit(const struct throttle *throttle,
 			     const struct volume *vol)
 {
-	uint64_t all = in_use(throttle), own = volume_in_use(vol);
+	uint64_t all = in_use(throttle, false), own = volume_in_use(vol);
 	uint64_t others = all > own ? all - own : 0;
 
 	return others < throttle->hard ? (throttle->hard - others) / 8 * 7 : 0;
 }
 
 static bool has_room(const struct throttle *throttle, const struct volume *vol,
-		     uint64_t len)
+		     uint64_t len, bool all)
 {
 	uint64_t own = volume_in_use(vol);
 
-	if (in_use(throttle) + len > throttle->hard)
-		return own == 0 && len > throttle->hard;
+	if (in_use(throttle, all) + len > throttle->hard)
+		return own == 0 && len > throttle->hard &&
+		       !(all && promised(throttle));
 	return own + len <= volume_limit(throttle, vol) || own == 0;
 }
 
@@ -70,8 +78,8 @@ bool throttle_open(const struct volume *vol, uint64_t len)
 
 	/* Nobody overtakes those who wait. */
 	return !__atomic_load_n(&throttle->nr_waiting, __ATOMIC_RELAXED) &&
-	       in_use(throttle) + len <= free_run(throttle) &&
-	       has_room(throttle, vol, len);
+	       in_use(throttle, true) + len <= free_run(throttle) &&
+	       has_room(throttle, vol, len, true);
 }
 
 /*
@@ -81,7 +89,7 @@ bool throttle_open(const struct volume *vol, uint64_t len)
 static uint64_t pause_ns(const struct throttle *throttle, uint64_t len)
 {
 	uint64_t start = free_run(throttle);
-	uint64_t used = in_use(throttle) + len;
+	uint64_t used = in_use(throttle, false) + len;
 	uint64_t way;
 
 	if (used <= start || throttle->hard <= start)
@@ -93,23 +101,27 @@ static uint64_t pause_ns(const struct throttle *throttle, uint64_t len)
 	return MIN(len * 4 * way * way / 65536, PAUSE_MAX_NS);
 }
 
-void throttle_wait(struct volume *vol, uint64_t len)
+/* With @promise the bytes count from here on, see throttle_release(). */
+static void wait_for_room(struct volume *vol, uint64_t len, bool promise)
 {
 	struct throttle *throttle = &vol->cache->throttle;
 	uint64_t pause;
 	bool waited = false;
 
 	mutex_lock(&throttle->lock);
-	while (!has_room(throttle, vol, len)) {
+	while (!has_room(throttle, vol, len, promise)) {
 		waited = true;
 		__atomic_add_fetch(&throttle->nr_waiting, 1, __ATOMIC_SEQ_CST);
 		/* Pairs with throttle_wake(): counted first, then looked. */
-		if (!has_room(throttle, vol, len)) {
+		if (!has_room(throttle, vol, len, promise)) {
 			flusher_kick(vol);
 			waitq_wait(&throttle->waiters, &throttle->lock);
 		}
 		__atomic_sub_fetch(&throttle->nr_waiting, 1, __ATOMIC_SEQ_CST);
 	}
+	if (promise)
+		__atomic_add_fetch(&throttle->promised_bytes, len,
+				   __ATOMIC_RELAXED);
 	mutex_unlock(&throttle->lock);
 	pause = pause_ns(throttle, len);
 	if (pause) {
@@ -118,6 +130,24 @@ void throttle_wait(struct volume *vol, uint64_t len)
 	}
 	if (waited || pause)
 		stat_add(&throttle->throttled, 1);
+}
+
+void throttle_reserve(struct volume *vol, uint64_t len)
+{
+	wait_for_room(vol, len, true);
+}
+
+void throttle_wait(struct volume *vol, uint64_t len)
+{
+	wait_for_room(vol, len, false);
+}
+
+void throttle_release(struct volume *vol, uint64_t len)
+{
+	struct throttle *throttle = &vol->cache->throttle;
+
+	__atomic_sub_fetch(&throttle->promised_bytes, len, __ATOMIC_SEQ_CST);
+	throttle_wake(throttle);
 }
 
 void throttle_wake(struct throttle *throttle)

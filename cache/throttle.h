@@ -20,6 +20,7 @@ struct throttle {
 
 	/* Atomic, over all volumes. */
 	uint64_t	dirty_bytes, inflight_bytes;
+	uint64_t	promised_bytes;		/* let in, not yet dirty */
 	unsigned int	nr_waiting;
 
 	struct mutex	lock;			/* RANK_THROTTLE */
@@ -40,6 +41,16 @@ bool throttle_open(const struct volume *vol, uint64_t len);
 /*
  * Wait, in a coroutine, until they may; kicks the flusher.  Returns with room
  * for @len, or with nothing dirty or in flight if @len alone exceeds the limit.
+ * The room is kept for the caller, so that those who are let in one after the
+ * other do not exceed the limit together: he says throttle_release() for what
+ * has become dirty, and in the end for all that will not.
+ */
+void throttle_reserve(struct volume *vol, uint64_t len);
+void throttle_release(struct volume *vol, uint64_t len);
+
+/*
+ * The same without a promise and regardless of others': for those who hold
+ * something that the owners of promises may wait for.
  */
 void throttle_wait(struct volume *vol, uint64_t len);
 

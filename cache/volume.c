@@ -48,6 +48,16 @@ static int enter_volume(struct cache *cache, struct volume *vol)
 	return ret;
 }
 
+/* From here on nobody who wants memory looks at @vol's flusher. */
+static void hide_volume(struct volume *vol)
+{
+	struct cache *cache = vol->cache;
+
+	mutex_lock(&cache->volumes_lock);
+	vol->stopping = true;
+	mutex_unlock(&cache->volumes_lock);
+}
+
 static void leave_volume(struct volume *vol)
 {
 	struct cache *cache = vol->cache;
@@ -99,6 +109,7 @@ int volume_stop(struct volume *vol)
 		ret = volume_write_all(vol);
 	while (__atomic_load_n(&vol->nr_background, __ATOMIC_ACQUIRE))
 		coroutine_sleep_ns(NSEC_PER_MSEC);
+	hide_volume(vol);
 	flusher_stop(vol);
 	cache_drop_range(vol, 0, vol->size);
 	leave_volume(vol);

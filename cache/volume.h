@@ -109,6 +109,9 @@ struct volume {
 	struct loop			*home;		/* runs the flusher */
 	struct flusher			*flusher;	/* writeback.c's */
 
+	bool				stopping;	/* guarded by the cache's
+							 * volumes_lock */
+
 	/* Bumped on every mapping change by the store; atomic. */
 	uint64_t			map_seq;
 
@@ -121,6 +124,7 @@ struct volume {
 	uint32_t			nr_background;	/* prefetches under way */
 	uint32_t			nr_failed;	/* folios whose write failed,
 							 * still dirty */
+	uint64_t			failures;	/* writes that failed, so far */
 
 	struct flush_group		flush_group;	/* FLUSH: data, then store */
 	struct flush_group		sync_group;	/* the store alone */

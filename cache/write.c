@@ -184,8 +184,13 @@ static enum step write_existing_locked(struct write_ctx *ctx,
 	if (__atomic_load_n(&folio->pins, __ATOMIC_ACQUIRE)) {
 		if (folio->inflight)
 			return busy_locked(ctx, shard, folio);
-		if (!ctx->spare || ctx->spare->order != folio->order)
-			return need_spare(ctx, folio->order, true);
+		if (!ctx->spare || ctx->spare->order != folio->order) {
+			if (!ctx->no_copy || folio->dirty)
+				return need_spare(ctx, folio->order, true);
+			/* The disk has the same bytes. */
+			shard_remove_locked(shard, folio);
+			return STEP_BUSY;
+		}
 		folio = unshare_locked(ctx, shard, folio, off, len);
 	}
 	pool_hit(shard->pool, folio);
@@ -276,7 +281,7 @@ static enum step write_step_locked(struct write_ctx *ctx, struct shard *shard,
 	return write_fresh_locked(ctx, shard, iter->pos, len, from);
 }
 
-/* Fetch a spare folio; 0, -EAGAIN or (an exact one cannot be had now) poll. */
+/* Fetch a spare folio; 0, though an exact one could not be had, or -EAGAIN. */
 static int get_spare(struct write_ctx *ctx)
 {
 	struct cache *cache = ctx->vol->cache;
@@ -295,9 +300,15 @@ static int get_spare(struct write_ctx *ctx)
 	if (ctx->spare_exact && ctx->spare->order != ctx->spare_order) {
 		if (ctx->nowait)
 			return -EAGAIN;
-		/* The pin goes away with the sender's progress; memory of this
-		 * size may not be had sooner. */
+		/*
+		 * Do not wait for the sender: without a copy his folio can go
+		 * as soon as it is clean.
+		 */
 		drop_spare(ctx);
+		ctx->no_copy = true;
+		if (ctx->wpc)
+			ioend_submit(ctx->wpc, 0);
+		flusher_kick(ctx->vol);
 		coroutine_sleep_ns(200 * NSEC_PER_USEC);
 	}
 	return 0;
@@ -335,6 +346,16 @@ static int map_through(struct write_ctx *ctx, unsigned int claim)
 	return ret;
 }
 
+/* @len bytes became dirty (or never will): their room is no longer kept. */
+static void use_promise(struct write_ctx *ctx, uint64_t len)
+{
+	len = MIN(len, ctx->promised);
+	if (!len)
+		return;
+	ctx->promised -= len;
+	throttle_release(ctx->vol, len);
+}
+
 /* Write within one mapping.  0, or -errno with what was done advanced. */
 static int write_body(struct write_ctx *ctx, struct iomap_iter *iter)
 {
@@ -363,6 +384,7 @@ static int write_body(struct write_ctx *ctx, struct iomap_iter *iter)
 			return 0;
 		}
 		if (step == STEP_DONE) {
+			use_promise(ctx, ctx->step_len);
 			iomap_iter_advance(iter, ctx->step_len);
 			continue;
 		}
@@ -479,9 +501,18 @@ static int write_through(struct write_ctx *ctx, uint64_t pos, uint32_t len,
 	ctx->wpc = NULL;
 	if (!ret)
 		ret = err;
-	if (!ret && fua && !by_write)
+	if (!ret && fua && (!by_write || wpc.needs_sync))
 		ret = volume_sync(vol);
 	return ret;
+}
+
+/* Write what there is room for; the caller holds the range. */
+static int write_held(struct write_ctx *ctx, uint64_t pos, uint32_t len,
+		      unsigned int flags)
+{
+	if (writes_through(ctx->vol, flags))
+		return write_through(ctx, pos, len, is_fua(ctx->vol, flags));
+	return write_iter(ctx, pos, len);
 }
 
 static int write_wait(struct write_ctx *ctx, uint64_t pos, uint32_t len,
@@ -495,17 +526,17 @@ static int write_wait(struct write_ctx *ctx, uint64_t pos, uint32_t len,
 	if (!len)
 		return 0;
 	ctx->nowait = false;
-	if (!writes_through(vol, flags))
-		throttle_wait(vol, len);
+	if (!writes_through(vol, flags)) {
+		throttle_reserve(vol, len);
+		ctx->promised = len;
+	}
 	make_room(ctx, len);
 	range_lock_shared(&vol->range_lock, &range,
 			  round_down64(pos, FRAME_SIZE),
 			  round_up64(pos + len, FRAME_SIZE));
-	if (writes_through(vol, flags))
-		ret = write_through(ctx, pos, len, is_fua(vol, flags));
-	else
-		ret = write_iter(ctx, pos, len);
+	ret = write_held(ctx, pos, len, flags);
 	range_unlock(&vol->range_lock, &range);
+	use_promise(ctx, ctx->promised);
 	if (!ret)
 		count_write(vol, len, flags);
 	return ret;
@@ -531,6 +562,18 @@ int volume_write(struct volume *vol, uint64_t pos, uint32_t len,
 	if (volume_is_direct(vol))
 		return direct_write(vol, pos, len, &iov, 1, flags);
 	return write_wait(&ctx, pos, len, flags);
+}
+
+int cache_write_held(struct volume *vol, uint64_t pos, uint32_t len,
+		     const void *buf, unsigned int flags)
+{
+	struct write_ctx ctx = { .vol = vol, .buf = buf, .pos = pos };
+
+	assert(!volume_is_direct(vol));
+	/* Writers with a promise may wait for the range. */
+	if (!writes_through(vol, flags))
+		throttle_wait(vol, len);
+	return write_held(&ctx, pos, len, flags);
 }
 
 int volume_write_stage_inline(struct stage **stagep, unsigned int flags)

@@ -18,11 +18,14 @@ struct write_ctx {
 	struct stage		*stage;		/* ...or staged frames */
 	bool			nowait;
 	struct writepage_ctx	*wpc;		/* write-through vector, or NULL */
+	uint64_t		promised;	/* bytes of room, not yet used */
 
 	/* A frame fetched without the lock, and what kind is wanted. */
 	struct folio		*spare;
 	unsigned int		spare_order;
 	bool			spare_exact;
+	bool			no_copy;	/* memory is in pieces: let go of
+						 * pinned folios instead */
 
 	/* What the last step did or needs. */
 	uint32_t		step_len;

@@ -19,6 +19,20 @@
 
 /* ---- tagging ---- */
 
+#define SORT_SMALL	64u	/* below that many, counting digits costs more */
+
+static void insertion_sort(struct wb_tag *tags, size_t nr)
+{
+	for (size_t i = 1; i < nr; i++) {
+		struct wb_tag tag = tags[i];
+		size_t k = i;
+
+		for (; k > 0 && tags[k - 1].key > tag.key; k--)
+			tags[k] = tags[k - 1];
+		tags[k] = tag;
+	}
+}
+
 /*
  * Sort keys by their 48 low bits (they are of one volume), least significant
  * digit first.  A digit that all keys share costs one look.
@@ -27,6 +41,10 @@ static void sort_keys(struct wb_tag *tags, struct wb_tag *tmp, size_t nr)
 {
 	struct wb_tag *from = tags, *to = tmp;
 
+	if (nr <= SORT_SMALL) {
+		insertion_sort(tags, nr);
+		return;
+	}
 	for (unsigned int shift = 0; shift < KEY_PAGE_BITS; shift += 12) {
 		uint32_t count[4097] = { 0 };
 		struct wb_tag *swap = from;
@@ -215,8 +233,10 @@ static void leave_flight(struct writepage_ctx *wpc, struct folio *folio,
 	shard_end_io_locked(shard, vol, folio, blocks);
 	if (error) {
 		shard_dirty_locked(shard, vol, folio, blocks);
-		if (wpc->wbc)
-			shard_fail_locked(shard, vol, folio);
+		shard_fail_locked(shard, vol, folio);
+		stat_add(&vol->failures, 1);
+	} else if (!folio->dirty && !folio->inflight) {
+		shard_unfail_locked(shard, vol, folio);
 	}
 	mutex_unlock(&shard->lock);
 	if (error && wpc->wbc)

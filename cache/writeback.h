@@ -59,6 +59,8 @@ struct writepage_ctx {
 	unsigned int			io_flags;	/* BDEV_FUA */
 	struct wb_waiter		*waiter;	/* told of every completion */
 	uint64_t			nr_ioends;
+	bool				needs_sync;	/* a mapping changes with it:
+							 * BDEV_FUA is not enough */
 };
 
 struct writeback_ops {

@@ -438,7 +438,7 @@ int raw_map_learn(struct raw_map *map, struct bdev *bdev, uint64_t pos)
 	uint64_t region = pos_region(pos), start = region << RAW_REGION_SHIFT;
 	uint64_t end = MIN(start + RAW_REGION, map->size);
 	struct raw_map_slot *slot = region_slot(map, region);
-	CLEANUP_FREE struct raw_map_page *page = malloc(sizeof(*page));
+	struct raw_map_page *page = malloc(sizeof(*page));
 	bool known = false;
 
 	if (!page)
@@ -457,6 +457,7 @@ int raw_map_learn(struct raw_map *map, struct bdev *bdev, uint64_t pos)
 		}
 		mutex_unlock(&map->lock);
 	}
+	free(page);
 	return 0;
 }
 
