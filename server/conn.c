@@ -301,12 +301,10 @@ static void settle(struct conn *conn)
 /* After something happened that is not input. */
 static void turn(struct conn *conn)
 {
-	if (!conn->blocked)
-		reply_flush(conn);
+	reply_flush(conn);
 	if (conn->tail_len && can_parse(conn)) {
 		parse_tail(conn);
-		if (!conn->blocked)
-			reply_flush(conn);
+		reply_flush(conn);
 	}
 	settle(conn);
 }
@@ -325,8 +323,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	}
 	conn_get(conn);
 	read_input(conn);
-	if (likely(!conn->blocked))
-		reply_flush(conn);
+	reply_flush(conn);
 	settle(conn);
 	conn_put(conn);
 }
@@ -338,7 +335,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	conn_get(conn);
-	reply_flush(conn);
+	reply_resume(conn);
 	turn(conn);
 	conn_put(conn);
 }

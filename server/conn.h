@@ -25,7 +25,8 @@ struct conn_shared {
 	struct cache			*cache;
 	uint64_t			handshake_timeout_ns;	/* 10 s by default */
 	uint64_t			reply_budget;	/* bytes pinned or copied for
-							 * replies, over all connections */
+							 * replies, over all connections;
+							 * at most a quarter of the cache */
 	uint64_t			reply_bytes;	/* atomic: used of it */
 	unsigned int			max_conns;	/* 0: no cap */
 	unsigned int			nr_conns;	/* atomic */

@@ -23,7 +23,9 @@
  * reads under way, copied payloads) is bounded: by HELD_MAX, and by half of
  * what the others leave of the process's budget.  A connection that holds
  * nothing may always take up one request, so that whoever is paused is waiting
- * for something of its own.
+ * for something of its own.  Where the budget is used up, reads go in smaller
+ * pieces, and what a client does not take at once is copied and unpinned: the
+ * cache must not fill up with what stalled clients have pinned.
  */
 #ifndef FOLIOD_SERVER_CONN_INTERNAL_H
 #define FOLIOD_SERVER_CONN_INTERNAL_H
@@ -87,7 +89,9 @@ struct out_chunk {
 	unsigned int		nr_pins;
 	unsigned int		heads_len;
 	bool			ends_in_head;		/* the last iov grows */
+	bool			closed;			/* nothing is added */
 	size_t			bytes;			/* unsent */
+	void			*copy;			/* of what was pinned */
 	struct iovec		iov[CHUNK_IOVS];
 	struct pin		pins[CHUNK_PINS];
 	char			heads[CHUNK_HEADS];
@@ -223,6 +227,16 @@ static inline size_t conn_held(const struct conn *conn)
 }
 /* How many it may hold, at this moment. */
 size_t conn_held_max(const struct conn *conn);
+/* Have the others left it no more than everybody's minimum? */
+static inline bool conn_is_tight(const struct conn *conn)
+{
+	return conn_held_max(conn) <= HELD_MIN;
+}
+/* How much to read at once for it. */
+static inline uint32_t conn_piece_max(const struct conn *conn)
+{
+	return conn_is_tight(conn) ? HELD_MIN : PIECE_MAX;
+}
 
 /* handshake.c: take up what is complete in [@p, @p + @len), return how much
  * that was; may kill. */
@@ -270,8 +284,10 @@ void reply_chunk_put(struct conn_pool *pool, struct out_chunk *chunk);
 /* From now on the output is @request's alone; what others say is held. */
 void reply_own(struct conn *conn, struct request *request);
 void reply_disown(struct conn *conn);
-/* Send what the descriptor takes.  May kill. */
+/* Send what the descriptor takes, unless it is known to be full.  May kill. */
 void reply_flush(struct conn *conn);
+/* The same when it takes more again. */
+void reply_resume(struct conn *conn);
 /* Drop everything unsent. */
 void reply_drop(struct conn *conn);
 void reply_pool_drain(struct conn_pool *pool);

@@ -280,18 +280,17 @@ static char *next_item(char **restp)
 int export_option_from_list(struct export_option *exp, const char *list,
 			    char **errorp)
 {
-	CLEANUP_FREE char *copy = strdup(list);
-	char *rest = copy;
+	char *copy = strdup(list), *rest = copy;
 	unsigned int seen = 0;
-	int ret;
+	int ret = 0;
 
 	if (!copy)
 		return -ENOMEM;
-	while (rest) {
+	while (rest && !ret)
 		ret = set_item(exp, next_item(&rest), &seen, errorp);
-		if (ret)
-			return ret;
-	}
+	free(copy);
+	if (ret)
+		return ret;
 	if (!exp->name)
 		return option_error(errorp, "--export '%s' has no name=NAME",
 				    list);

@@ -18,7 +18,34 @@
 
 #define TCP_STATE_LISTEN	0x0a
 
-/* The inode of the socket that listens on @port, as its text; 0 if none. */
+/* The fields of a line of /proc/net/tcp, from 0. */
+enum {
+	FIELD_LOCAL	= 1,	/* address:port, in hexadecimal */
+	FIELD_STATE	= 3,
+	FIELD_INODE	= 9,
+	NR_FIELDS,
+};
+
+/* The inode in @line, which is cut up, if it is a socket that listens on
+ * @port; 0 if it is not. */
+static unsigned long inode_of_line(char *line, uint16_t port)
+{
+	char *fields[NR_FIELDS], *save, *field, *colon;
+	unsigned int nr = 0;
+
+	for (field = strtok_r(line, " ", &save); field && nr < NR_FIELDS;
+	     field = strtok_r(NULL, " ", &save))
+		fields[nr++] = field;
+	if (nr < NR_FIELDS)
+		return 0;
+	colon = strrchr(fields[FIELD_LOCAL], ':');
+	if (!colon || strtoul(colon + 1, NULL, 16) != port ||
+	    strtoul(fields[FIELD_STATE], NULL, 16) != TCP_STATE_LISTEN)
+		return 0;
+	return strtoul(fields[FIELD_INODE], NULL, 10);
+}
+
+/* The inode of the socket that listens on @port; 0 if none does. */
 static unsigned long listening_inode(const char *table, uint16_t port)
 {
 	unsigned long inode = 0;
@@ -28,17 +55,8 @@ static unsigned long listening_inode(const char *table, uint16_t port)
 
 	if (!file)
 		return 0;
-	while (!inode && getline(&line, &size, file) > 0) {
-		unsigned int local_port, state;
-		unsigned long found;
-
-		/* slot, local address:port, remote, state, queues, timer,
-		 * retransmits, uid, timeout, inode */
-		if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*s %x %*s %*s %*s "
-			   "%*u %*u %lu", &local_port, &state, &found) == 3 &&
-		    local_port == port && state == TCP_STATE_LISTEN)
-			inode = found;
-	}
+	while (!inode && getline(&line, &size, file) > 0)
+		inode = inode_of_line(line, port);
 	free(line);
 	fclose(file);
 	return inode;

@@ -51,21 +51,22 @@ static uint64_t read_limit(const char *path)
 uint64_t limits_of_cgroup(const char *root, const char *group,
 			  const char *limit_name)
 {
-	CLEANUP_FREE char *path = strdup(group);
 	uint64_t limit = UINT64_MAX;
+	size_t len = strlen(group);
+	char *file;
 
-	if (!path)
-		return limit;
-	for (char *end = path + strlen(path); end; end = strrchr(path, '/')) {
-		char *file;
-
-		*end = '\0';
-		if (asprintf(&file, "%s%s/%s", root, path, limit_name) < 0)
+	for (;;) {
+		if (asprintf(&file, "%s%.*s/%s", root, (int)len, group,
+			     limit_name) < 0)
 			return limit;
 		limit = MIN(limit, read_limit(file));
 		free(file);
+		if (!len)
+			return limit;
+		do
+			len--;
+		while (len && group[len] != '/');
 	}
-	return limit;
 }
 
 /*

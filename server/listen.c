@@ -93,11 +93,15 @@ static bool is_loopback(const struct sockaddr *addr)
 	       (IN6_IS_ADDR_V4MAPPED(v6) && v6->s6_addr[12] == 127);
 }
 
-static uint16_t port_of(const struct sockaddr_storage *addr)
-{
-	/* The port is at the same place in both. */
-	return ntohs(((const struct sockaddr_in *)addr)->sin_port);
-}
+/* Either kind of address; the port is at the same place in both. */
+union address {
+	struct sockaddr		any;
+	struct sockaddr_in	v4;
+	struct sockaddr_in6	v6;
+};
+
+static_assert(offsetof(struct sockaddr_in, sin_port) ==
+	      offsetof(struct sockaddr_in6, sin6_port), "the port's place");
 
 static int tcp_error(const struct addrinfo *ai, const char *host, uint16_t port,
 		     int err, char **errorp)
@@ -147,7 +151,7 @@ static int open_tcp_socket(const struct addrinfo *ai)
 static int listen_address(struct listeners *set, struct addrinfo *ai,
 			  uint16_t *portp, char **errorp)
 {
-	struct sockaddr_storage addr;
+	union address addr = { .v6 = { 0 } };
 	socklen_t len = sizeof(addr);
 	char host[NI_MAXHOST] = "?";
 	struct listener *listener;
@@ -167,9 +171,9 @@ static int listen_address(struct listeners *set, struct addrinfo *ai,
 	listener->fd = fd;
 	listener->open = !is_loopback(ai->ai_addr);
 	listener->host = strdup(host);
-	if (!listener->host || getsockname(fd, (struct sockaddr *)&addr, &len))
+	if (!listener->host || getsockname(fd, &addr.any, &len))
 		return -ENOMEM;
-	listener->port = port_of(&addr);
+	listener->port = ntohs(addr.v4.sin_port);
 	*portp = listener->port;
 	return 0;
 }

@@ -36,13 +36,13 @@ static int lock_directory(const char *path)
 {
 	const struct timespec pause = { .tv_nsec = LOCK_PAUSE_NS };
 	const char *slash = strrchr(path, '/');
-	CLEANUP_FREE char *dir = slash ? strndup(path, slash - path + 1) :
-					 strdup(".");
+	char *dir = slash ? strndup(path, slash - path + 1) : strdup(".");
 	int fd;
 
 	if (!dir)
 		return -1;
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
 	if (fd < 0)
 		return -1;
 	for (unsigned int i = 0; i < LOCK_TRIES; i++) {
@@ -129,14 +129,14 @@ static int bind_unix(const struct sockaddr_un *addr, char **errorp)
 /* Where @path is, whatever the working directory will be. */
 static char *absolute_path(const char *path)
 {
-	CLEANUP_FREE char *cwd = NULL;
-	char *absolute;
+	char *cwd, *absolute;
 
 	if (*path == '/')
 		return strdup(path);
 	cwd = getcwd(NULL, 0);
 	if (!cwd || asprintf(&absolute, "%s/%s", cwd, path) < 0)
-		return NULL;
+		absolute = NULL;
+	free(cwd);
 	return absolute;
 }
 
@@ -150,7 +150,7 @@ int listen_unix(struct listeners *set, const char *path, char **errorp)
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return listen_error(errorp, ENAMETOOLONG, path,
 				    "the path is too long for a unix socket");
-	strcpy(addr.sun_path, path);
+	memcpy(addr.sun_path, path, strlen(path) + 1);
 	listener = listeners_add(set);
 	if (!listener)
 		return -ENOMEM;

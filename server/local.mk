@@ -33,6 +33,8 @@ libserver_a_SOURCES += \
 	server/option_table.h \
 	server/options.c \
 	server/options.h \
+	server/options_finish.c \
+	server/options_internal.h \
 	server/pidfile.c \
 	server/pidfile.h \
 	server/run.c \

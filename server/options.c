@@ -3,7 +3,8 @@
  * options.c - argv -> struct options, or one line that says what is wrong.
  *
  * Not getopt_long(), which takes abbreviations and reports errors on its own.
- * What is in an export's description is export_option.c's.
+ * What is in an export's description is export_option.c's, what concerns
+ * several options at a time options_finish.c's.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -12,7 +13,7 @@
 
 #include "base/base.h"
 #include "server/option_table.h"
-#include "server/options.h"
+#include "server/options_internal.h"
 #include "server/suggest.h"
 
 #define NOTHING(...)
@@ -73,19 +74,6 @@ static const struct habit {
 	{ "-v", "foliod has no verbose mode" },
 };
 
-struct parser {
-	struct options		*opt;
-	char			**argv;
-	int			argc;
-	int			next;		/* of argv */
-	enum volume_mode	mode;
-	bool			read_only;
-	int			port;		/* -1: not given */
-	bool			bound;		/* --bind was given */
-	bool			single, daemonize;
-	const char		*default_name;
-};
-
 /* ---- the options' values ---- */
 
 /* Make room for one more in an array; the new one is zeroed. */
@@ -103,8 +91,8 @@ static void *array_add(void *arrayp, unsigned int *nrp, unsigned int max,
 	return memset(grown + (*nrp)++ * size, 0, size);
 }
 
-static struct listen_option *add_listen(struct options *opt,
-					enum listen_kind kind)
+struct listen_option *options_add_listen(struct options *opt,
+					 enum listen_kind kind)
 {
 	struct listen_option *listen;
 
@@ -151,7 +139,7 @@ static int parse_bind(struct parser *p, const char *as, const char *text)
 	struct listen_option *listen;
 
 	p->bound = true;
-	listen = add_listen(p->opt, LISTEN_TCP);
+	listen = options_add_listen(p->opt, LISTEN_TCP);
 	if (!listen)
 		return -EINVAL;
 	listen->port = -1;
@@ -194,7 +182,8 @@ static int parse_unix(struct parser *p, const char *as, const char *path)
 				    "longer than the %zu bytes that a unix "
 				    "socket's can have; use a shorter or a "
 				    "relative one", as, path, max);
-	listen = add_listen(p->opt, private ? LISTEN_PRIVATE : LISTEN_UNIX);
+	listen = options_add_listen(p->opt, private ? LISTEN_PRIVATE :
+							LISTEN_UNIX);
 	if (!listen)
 		return -EINVAL;
 	if (private)
@@ -336,9 +325,9 @@ static int take_option(struct parser *p, enum option_id id, const char *as,
 static int parse_long(struct parser *p, const char *arg)
 {
 	const char *eq = strchr(arg, '=');
-	CLEANUP_FREE char *as = strndup(arg, eq ? (size_t)(eq - arg) :
-					     strlen(arg));
+	char *as = strndup(arg, eq ? (size_t)(eq - arg) : strlen(arg));
 	unsigned int id;
+	int ret;
 
 	if (!as)
 		return -ENOMEM;
@@ -346,11 +335,14 @@ static int parse_long(struct parser *p, const char *arg)
 		if (strcmp(as + 2, defs[id].name) == 0)
 			break;
 	if (id == NR_OPTIONS)
-		return unknown_option(p, as);
-	if (eq && !defs[id].value)
-		return option_error(&p->opt->error, "%s takes no value (leave "
-				    "out '%s')", as, eq);
-	return take_option(p, id, as, eq ? eq + 1 : NULL);
+		ret = unknown_option(p, as);
+	else if (eq && !defs[id].value)
+		ret = option_error(&p->opt->error, "%s takes no value (leave "
+				   "out '%s')", as, eq);
+	else
+		ret = take_option(p, id, as, eq ? eq + 1 : NULL);
+	free(as);
+	return ret;
 }
 
 /* One or more letters; the first that takes a value takes the rest. */
@@ -405,168 +397,6 @@ static int parse_all(struct parser *p)
 	return ret;
 }
 
-/* ---- what concerns several options ---- */
-
-static int choose_style(struct parser *p)
-{
-	struct options *opt = p->opt;
-
-	if (p->single && opt->command)
-		return option_error(&opt->error, "--single and --run exclude "
-				    "each other");
-	if (p->single && p->daemonize)
-		return option_error(&opt->error, "--single and --daemonize "
-				    "exclude each other");
-	if (opt->command && p->daemonize)
-		return option_error(&opt->error, "--run and --daemonize "
-				    "exclude each other");
-	if (p->single && (p->port >= 0 || opt->nr_listens))
-		return option_error(&opt->error, "--single serves standard "
-				    "input and output: leave out --port, "
-				    "--bind and --unix");
-	if (p->single)
-		opt->style = RUN_SINGLE;
-	else if (p->daemonize)
-		opt->style = RUN_DAEMON;
-	else if (opt->command)
-		opt->style = RUN_COMMAND;
-	return 0;
-}
-
-static int choose_listens(struct parser *p)
-{
-	struct options *opt = p->opt;
-	int port = p->port >= 0 ? p->port : DEFAULT_PORT;
-	struct listen_option *listen;
-
-	for (unsigned int i = 0; i < opt->nr_listens; i++)
-		if (opt->listens[i].port < 0)
-			opt->listens[i].port = port;
-	if (opt->style == RUN_SINGLE)
-		return 0;
-	if (p->port >= 0 && !p->bound) {
-		listen = add_listen(opt, LISTEN_LOOPBACK);
-	} else if (opt->nr_listens) {
-		return 0;
-	} else {
-		listen = add_listen(opt, opt->style == RUN_COMMAND ?
-				    LISTEN_PRIVATE : LISTEN_LOOPBACK);
-	}
-	if (!listen)
-		return -EINVAL;
-	listen->port = port;
-	return 0;
-}
-
-static int compare_names(const void *a, const void *b)
-{
-	const struct export_option *const *ea = a, *const *eb = b;
-
-	return strcmp((*ea)->name, (*eb)->name);
-}
-
-static int check_duplicates(struct options *opt)
-{
-	CLEANUP_FREE const struct export_option **sorted = NULL;
-
-	sorted = calloc(opt->nr_exports, sizeof(*sorted));
-	if (!sorted)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < opt->nr_exports; i++)
-		sorted[i] = &opt->exports[i];
-	qsort(sorted, opt->nr_exports, sizeof(*sorted), compare_names);
-	for (unsigned int i = 1; i < opt->nr_exports; i++)
-		if (compare_names(&sorted[i - 1], &sorted[i]) == 0)
-			return option_error(&opt->error, "two exports are "
-					    "called '%s': %s and %s; give one "
-					    "another name with NAME=PATH",
-					    sorted[i]->name,
-					    sorted[i - 1]->path,
-					    sorted[i]->path);
-	return 0;
-}
-
-static int find_export(const struct options *opt, const char *name)
-{
-	for (unsigned int i = 0; i < opt->nr_exports; i++)
-		if (strcmp(opt->exports[i].name, name) == 0)
-			return i;
-	return -1;
-}
-
-static int unknown_default(struct options *opt, const char *name)
-{
-	CLEANUP_FREE const char **known = calloc(opt->nr_exports,
-						 sizeof(*known));
-	const char *near;
-
-	if (!known)
-		return -ENOMEM;
-	for (unsigned int i = 0; i < opt->nr_exports; i++)
-		known[i] = opt->exports[i].name;
-	near = suggest(name, known, opt->nr_exports);
-	return option_error(&opt->error, "--default-export: no export is "
-			    "called '%s'%s%s%s", name,
-			    near ? "; did you mean '" : "", near ? near : "",
-			    near ? "'?" : "");
-}
-
-static int choose_default(struct parser *p)
-{
-	struct options *opt = p->opt;
-	int unnamed = find_export(opt, "");
-
-	opt->default_export = unnamed;
-	if (p->default_name) {
-		opt->default_export = find_export(opt, p->default_name);
-		if (opt->default_export < 0)
-			return unknown_default(opt, p->default_name);
-		if (unnamed >= 0 && unnamed != opt->default_export)
-			return option_error(&opt->error, "both "
-					    "--default-export %s and %s would "
-					    "answer to the empty name",
-					    p->default_name,
-					    opt->exports[unnamed].path);
-	} else if (opt->nr_exports == 1 && opt->exports[0].bare) {
-		opt->default_export = 0;
-	}
-	return 0;
-}
-
-static int finish(struct parser *p)
-{
-	struct options *opt = p->opt;
-	int ret;
-
-	ret = choose_style(p);
-	if (ret)
-		return ret;
-	if (!opt->nr_exports)
-		return option_error(&opt->error, "there is nothing to serve: "
-				    "name a file or a block device (see "
-				    "foliod --help)");
-	if (opt->cache_size && opt->threads &&
-	    opt->cache_size < opt->threads * CACHE_SIZE_PER_THREAD)
-		return option_error(&opt->error, "--cache-size: %u threads "
-				    "need at least %lluM, 4M each",
-				    opt->threads, (unsigned long long)
-				    (opt->threads * CACHE_SIZE_PER_THREAD >>
-				     20));
-	for (unsigned int i = 0; i < opt->nr_exports; i++) {
-		struct export_option *exp = &opt->exports[i];
-
-		if (!exp->mode_set)
-			exp->mode = p->mode;
-		exp->read_only |= p->read_only;
-	}
-	ret = check_duplicates(opt);
-	if (!ret)
-		ret = choose_default(p);
-	if (!ret)
-		ret = choose_listens(p);
-	return ret;
-}
-
 int options_parse(struct options *opt, int argc, char **argv)
 {
 	struct parser p = {
@@ -579,7 +409,7 @@ int options_parse(struct options *opt, int argc, char **argv)
 	opt->default_export = -1;
 	ret = parse_all(&p);
 	if (!ret && opt->style < RUN_HELP)
-		ret = finish(&p);
+		ret = options_finish(&p);
 	return ret;
 }
 

@@ -38,25 +38,22 @@ static bool is_special(const char *path)
 
 int pidfile_write(const char *path, char **absolutep)
 {
-	CLEANUP_FREE char *temporary = NULL;
+	char *temporary;
 	int ret;
 
 	if (is_special(path))
 		return write_pid(path, 0);
-	if (asprintf(&temporary, "%s.%d", path, (int)getpid()) < 0) {
-		temporary = NULL;
+	if (asprintf(&temporary, "%s.%d", path, (int)getpid()) < 0)
 		return -ENOMEM;
-	}
 	ret = write_pid(temporary, O_CREAT | O_EXCL | O_NOFOLLOW);
-	if (ret)
-		return ret;
-	if (rename(temporary, path)) {
+	if (!ret && rename(temporary, path)) {
 		ret = -errno;
 		unlink(temporary);
-		return ret;
 	}
-	*absolutep = realpath(path, NULL);
-	return 0;
+	free(temporary);
+	if (!ret)
+		*absolutep = realpath(path, NULL);
+	return ret;
 }
 
 void pidfile_remove(char **absolutep)
@@ -70,7 +67,8 @@ void pidfile_remove(char **absolutep)
 	/* Another foliod may have been told the same file. */
 	file = fopen(path, "re");
 	if (file) {
-		if (fgets(line, sizeof(line), file) && atoi(line) == getpid())
+		if (fgets(line, sizeof(line), file) &&
+		    strtol(line, NULL, 10) == getpid())
 			unlink(path);
 		fclose(file);
 	}

@@ -31,8 +31,9 @@ struct out_chunk *reply_chunk_get(struct conn_pool *pool)
 	chunk->first_iov = chunk->nr_iov = 0;
 	chunk->nr_pins = 0;
 	chunk->heads_len = 0;
-	chunk->ends_in_head = false;
+	chunk->ends_in_head = chunk->closed = false;
 	chunk->bytes = 0;
+	chunk->copy = NULL;
 	return chunk;
 }
 
@@ -41,6 +42,8 @@ void reply_chunk_put(struct conn_pool *pool, struct out_chunk *chunk)
 	if (chunk->nr_pins)
 		volume_unpin(pool->cl->shared->cache, chunk->pins,
 			     chunk->nr_pins);
+	if (unlikely(chunk->copy))
+		free(chunk->copy);
 	if (pool->nr_chunks >= POOL_CHUNKS) {
 		free(chunk);
 		return;
@@ -89,7 +92,8 @@ static struct out_chunk *out_room(struct conn *conn, struct outq *q,
 {
 	struct out_chunk *chunk = q->last;
 
-	if (likely(chunk && chunk->nr_iov + iovs <= CHUNK_IOVS &&
+	if (likely(chunk && !chunk->closed &&
+		   chunk->nr_iov + iovs <= CHUNK_IOVS &&
 		   chunk->nr_pins + pins <= CHUNK_PINS &&
 		   chunk->heads_len + heads <= CHUNK_HEADS))
 		return chunk;
@@ -415,6 +419,40 @@ static void advance(struct out_chunk *chunk, size_t n)
 	iov->iov_len -= n;
 }
 
+static bool is_head(const struct out_chunk *chunk, const struct iovec *iov)
+{
+	const char *base = iov->iov_base;
+
+	return base >= chunk->heads && base < chunk->heads + CHUNK_HEADS;
+}
+
+/*
+ * Part of @chunk is sent: release the pins before that of the first unsent
+ * byte of data.  Pins stand in the order in which they are sent; of two that
+ * look the same the first is taken for it, so that none goes too early.
+ */
+static void unpin_sent(struct conn *conn, struct out_chunk *chunk)
+{
+	unsigned int i = chunk->first_iov, nr = 0;
+	const char *base;
+
+	while (i < chunk->nr_iov && is_head(chunk, &chunk->iov[i]))
+		i++;
+	if (i == chunk->nr_iov || !chunk->nr_pins)
+		return;
+	base = chunk->iov[i].iov_base;
+	while (nr < chunk->nr_pins &&
+	       (base < (char *)chunk->pins[nr].base ||
+		base >= (char *)chunk->pins[nr].base + chunk->pins[nr].len))
+		nr++;
+	if (nr == 0 || nr == chunk->nr_pins)
+		return;
+	volume_unpin(conn->cl->shared->cache, chunk->pins, nr);
+	chunk->nr_pins -= nr;
+	memmove(chunk->pins, chunk->pins + nr,
+		chunk->nr_pins * sizeof(chunk->pins[0]));
+}
+
 static void send_chunks(struct conn *conn)
 {
 	struct out_chunk *chunk;
@@ -437,8 +475,10 @@ static void send_chunks(struct conn *conn)
 			continue;
 		}
 		/* A stream takes less than all only when it is full. */
-		if (n > 0)
+		if (n > 0) {
 			advance(chunk, n);
+			unpin_sent(conn, chunk);
+		}
 		conn_set_blocked(conn, true);
 		return;
 	}
@@ -446,14 +486,67 @@ static void send_chunks(struct conn *conn)
 		conn_set_blocked(conn, false);
 }
 
-void reply_flush(struct conn *conn)
+/* Send from a copy instead, so that nothing stays pinned. */
+static void copy_pinned(struct conn *conn, struct out_chunk *chunk)
+{
+	size_t len = 0;
+	char *p;
+
+	if (!chunk->nr_pins)
+		return;
+	for (unsigned int i = chunk->first_iov; i < chunk->nr_iov; i++)
+		len += is_head(chunk, &chunk->iov[i]) ? 0 :
+						chunk->iov[i].iov_len;
+	p = malloc(len ? len : 1);
+	if (!p)
+		return;
+	chunk->copy = p;
+	chunk->closed = true;
+	for (unsigned int i = chunk->first_iov; i < chunk->nr_iov; i++) {
+		struct iovec *iov = &chunk->iov[i];
+
+		if (is_head(chunk, iov))
+			continue;
+		memcpy(p, iov->iov_base, iov->iov_len);
+		iov->iov_base = p;
+		p += iov->iov_len;
+	}
+	volume_unpin(conn->cl->shared->cache, chunk->pins, chunk->nr_pins);
+	chunk->nr_pins = 0;
+}
+
+static void copy_if_tight(struct conn *conn)
+{
+	struct out_chunk *chunk;
+
+	if (!conn_is_tight(conn))
+		return;
+	STAILQ_FOREACH(chunk, &conn->out.chunks, link)
+		copy_pinned(conn, chunk);
+	STAILQ_FOREACH(chunk, &conn->held.chunks, link)
+		copy_pinned(conn, chunk);
+}
+
+void reply_resume(struct conn *conn)
 {
 	if (conn->dead)
 		return;
 	send_chunks(conn);
 	account(conn);
+	if (unlikely(conn->blocked))
+		copy_if_tight(conn);
 	if (unlikely(!TAILQ_EMPTY(&conn->room_waiters)))
 		request_wake_room(conn);
+}
+
+void reply_flush(struct conn *conn)
+{
+	if (likely(!conn->blocked)) {
+		reply_resume(conn);
+		return;
+	}
+	account(conn);
+	copy_if_tight(conn);
 }
 
 static void drop_queue(struct conn *conn, struct outq *q)

@@ -39,12 +39,19 @@ static void wait_once(struct request *r)
 	TAILQ_REMOVE(&conn->room_waiters, r, room_link);
 }
 
+/* A read goes on while less than this is unsent. */
+static size_t room(const struct conn *conn)
+{
+	return MIN((size_t)OUT_ROOM, conn_held_max(conn) - 1);
+}
+
 /* 0, or -EPIPE if the connection died. */
 static int wait_for_room(struct request *r)
 {
 	struct conn *conn = r->conn;
 
-	while (!conn->dead && conn->out.bytes + conn->held.bytes > OUT_ROOM)
+	while (!conn->dead &&
+	       conn->out.bytes + conn->held.bytes > room(conn))
 		wait_once(r);
 	return conn->dead ? -EPIPE : 0;
 }
@@ -55,7 +62,7 @@ static int wait_for_stream_room(struct request *r)
 {
 	struct conn *conn = r->conn;
 
-	while (!conn->dead && conn->out.bytes > OUT_ROOM)
+	while (!conn->dead && conn->out.bytes > room(conn))
 		wait_once(r);
 	return conn->dead ? -EPIPE : 0;
 }
@@ -122,10 +129,11 @@ static void read_chunks(struct request *r)
 	int ret;
 
 	while (pos < end) {
-		uint32_t len = MIN(end - pos, (uint64_t)PIECE_MAX);
+		uint32_t len;
 
 		if (wait_for_room(r))
 			return;
+		len = MIN(end - pos, (uint64_t)conn_piece_max(r->conn));
 		ret = read_piece(r, pos, len, &chunk);
 		if (ret) {
 			answer(r, ret);
@@ -146,7 +154,7 @@ static void read_stream(struct request *r)
 	uint64_t pos = r->nbd.pos, end = pos + r->nbd.len;
 	struct conn *conn = r->conn;
 	struct out_chunk *chunk;
-	uint32_t len = PIECE_MAX;
+	uint32_t len = MIN(r->nbd.len, conn_piece_max(conn));
 	int ret;
 
 	ret = read_piece(r, pos, len, &chunk);
@@ -164,7 +172,7 @@ static void read_stream(struct request *r)
 		pos += len;
 		if (pos == end || wait_for_stream_room(r))
 			break;
-		len = MIN(end - pos, (uint64_t)PIECE_MAX);
+		len = MIN(end - pos, (uint64_t)conn_piece_max(conn));
 		ret = read_piece(r, pos, len, &chunk);
 		if (ret) {
 			log_warn("a read failed in the middle of its reply: closing a connection");
@@ -184,7 +192,8 @@ static void serve_read(struct request *r)
 
 	if (r->nbd.len <= READ_SMALL_MAX) {
 		read_small(r);
-	} else if (r->nbd.len <= PIECE_MAX) {
+	} else if (r->nbd.len <= conn_piece_max(conn) ||
+		   (r->nbd.flags & NBD_CMD_FLAG_DF)) {
 		ret = read_piece(r, r->nbd.pos, r->nbd.len, &chunk);
 		if (ret)
 			answer(r, ret);

@@ -426,7 +426,8 @@ static int start_engine(struct server *s)
 	s->shared = (struct conn_shared) {
 		.exports = &s->exports, .cache = s->cache,
 		.handshake_timeout_ns = HANDSHAKE_TIMEOUT_NS,
-		.reply_budget = REPLY_BUDGET,
+		/* What is pinned cannot be evicted. */
+		.reply_budget = MIN(REPLY_BUDGET, s->params->cache_size / 4),
 	};
 	ret = loops_start(s->params->threads, &s->shared, &s->loops);
 	if (ret)

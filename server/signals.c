@@ -28,9 +28,17 @@ static bool is_ignored(int signo)
 	       action.sa_handler == SIG_IGN;
 }
 
-void signals_block(struct signal_state *before)
+static void ignore_signal(int signo, struct signal_state *before)
 {
 	const struct sigaction ignore = { .sa_handler = SIG_IGN };
+
+	if (!is_ignored(signo))
+		sigaddset(&before->defaults, signo);
+	sigaction(signo, &ignore, NULL);
+}
+
+void signals_block(struct signal_state *before)
+{
 	const struct sigaction dfl = { .sa_handler = SIG_DFL };
 
 	sigemptyset(&taken);
@@ -42,9 +50,9 @@ void signals_block(struct signal_state *before)
 	if (!is_ignored(SIGHUP))
 		sigaddset(&taken, SIGHUP);
 	sigemptyset(&before->defaults);
-	if (!is_ignored(SIGPIPE))
-		sigaddset(&before->defaults, SIGPIPE);
-	sigaction(SIGPIPE, &ignore, NULL);
+	/* EPIPE and EFBIG tell us as well. */
+	ignore_signal(SIGPIPE, before);
+	ignore_signal(SIGXFSZ, before);
 	/* Were it ignored, children would leave no status. */
 	sigaction(SIGCHLD, &dfl, NULL);
 	pthread_sigmask(SIG_BLOCK, &taken, &before->blocked);

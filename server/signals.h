@@ -20,8 +20,8 @@ struct signal_state {
 };
 
 /*
- * Block SIGTERM, SIGINT, SIGHUP and SIGCHLD and ignore SIGPIPE; before any
- * thread is made.  SIGINT and SIGHUP stay ignored where they were (nohup, and
+ * Block SIGTERM, SIGINT, SIGHUP and SIGCHLD and ignore SIGPIPE and SIGXFSZ;
+ * before any thread is made.  SIGINT and SIGHUP stay ignored where they were (nohup, and
  * shells' background jobs).
  */
 void signals_block(struct signal_state *before);

@@ -60,8 +60,7 @@ static bool may_take(struct conn *conn, const struct nbd_request *nbd)
 		reply_flush(conn);
 	if (likely(within_limits(conn, nbd)))
 		return true;
-	if (!conn->blocked)
-		reply_flush(conn);
+	reply_flush(conn);
 	return within_limits(conn, nbd);
 }
 
@@ -233,7 +232,8 @@ static bool take(struct conn *conn, const struct nbd_request *nbd,
 	case NBD_CMD_WRITE:
 		return take_write(conn, nbd, p, len, usedp);
 	case NBD_CMD_READ:
-		if (likely(nbd->len <= PIECE_MAX) &&
+		if (likely(nbd->len <= HELD_MIN ||
+			   nbd->len <= conn_piece_max(conn)) &&
 		    likely(!reply_read_inline(conn, nbd)))
 			return true;
 		break;

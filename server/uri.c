@@ -36,24 +36,24 @@ static char *escape(const char *text)
 
 char *uri_tcp(const char *host, uint16_t port, const char *export_name)
 {
-	CLEANUP_FREE char *name = escape(export_name);
+	char *name = escape(export_name), *uri;
 	bool v6 = strchr(host, ':');
-	char *uri;
 
 	if (!name || asprintf(&uri, "nbd://%s%s%s:%u/%s", v6 ? "[" : "", host,
 			      v6 ? "]" : "", port, name) < 0)
-		return NULL;
+		uri = NULL;
+	free(name);
 	return uri;
 }
 
 char *uri_unix(const char *path, const char *export_name)
 {
-	CLEANUP_FREE char *name = escape(export_name);
-	CLEANUP_FREE char *socket = escape(path);
-	char *uri;
+	char *name = escape(export_name), *socket = escape(path), *uri;
 
 	if (!name || !socket ||
 	    asprintf(&uri, "nbd+unix:///%s?socket=%s", name, socket) < 0)
-		return NULL;
+		uri = NULL;
+	free(name);
+	free(socket);
 	return uri;
 }

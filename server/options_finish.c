@@ -1,0 +1,173 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * options_finish.c - what concerns several options: what excludes each other,
+ * names, and what is chosen where nothing was said.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/base.h"
+#include "server/options_internal.h"
+#include "server/suggest.h"
+
+static int choose_style(struct parser *p)
+{
+	struct options *opt = p->opt;
+
+	if (p->single && opt->command)
+		return option_error(&opt->error, "--single and --run exclude "
+				    "each other");
+	if (p->single && p->daemonize)
+		return option_error(&opt->error, "--single and --daemonize "
+				    "exclude each other");
+	if (opt->command && p->daemonize)
+		return option_error(&opt->error, "--run and --daemonize "
+				    "exclude each other");
+	if (p->single && (p->port >= 0 || opt->nr_listens))
+		return option_error(&opt->error, "--single serves standard "
+				    "input and output: leave out --port, "
+				    "--bind and --unix");
+	if (p->single)
+		opt->style = RUN_SINGLE;
+	else if (p->daemonize)
+		opt->style = RUN_DAEMON;
+	else if (opt->command)
+		opt->style = RUN_COMMAND;
+	return 0;
+}
+
+static int choose_listens(struct parser *p)
+{
+	struct options *opt = p->opt;
+	int port = p->port >= 0 ? p->port : DEFAULT_PORT;
+	struct listen_option *listen;
+
+	for (unsigned int i = 0; i < opt->nr_listens; i++)
+		if (opt->listens[i].port < 0)
+			opt->listens[i].port = port;
+	if (opt->style == RUN_SINGLE)
+		return 0;
+	if (p->port >= 0 && !p->bound) {
+		listen = options_add_listen(opt, LISTEN_LOOPBACK);
+	} else if (opt->nr_listens) {
+		return 0;
+	} else {
+		listen = options_add_listen(opt, opt->style == RUN_COMMAND ?
+					    LISTEN_PRIVATE : LISTEN_LOOPBACK);
+	}
+	if (!listen)
+		return -EINVAL;
+	listen->port = port;
+	return 0;
+}
+
+static int compare_names(const void *a, const void *b)
+{
+	const struct export_option *const *ea = a, *const *eb = b;
+
+	return strcmp((*ea)->name, (*eb)->name);
+}
+
+static int check_duplicates(struct options *opt)
+{
+	const struct export_option **sorted;
+	int ret = 0;
+
+	sorted = calloc(opt->nr_exports, sizeof(*sorted));
+	if (!sorted)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < opt->nr_exports; i++)
+		sorted[i] = &opt->exports[i];
+	qsort(sorted, opt->nr_exports, sizeof(*sorted), compare_names);
+	for (unsigned int i = 1; i < opt->nr_exports && !ret; i++)
+		if (compare_names(&sorted[i - 1], &sorted[i]) == 0)
+			ret = option_error(&opt->error, "two exports are "
+					   "called '%s': %s and %s; give one "
+					   "another name with NAME=PATH",
+					   sorted[i]->name,
+					   sorted[i - 1]->path,
+					   sorted[i]->path);
+	free(sorted);
+	return ret;
+}
+
+static int find_export(const struct options *opt, const char *name)
+{
+	for (unsigned int i = 0; i < opt->nr_exports; i++)
+		if (strcmp(opt->exports[i].name, name) == 0)
+			return i;
+	return -1;
+}
+
+static int unknown_default(struct options *opt, const char *name)
+{
+	const char **known = calloc(opt->nr_exports, sizeof(*known));
+	const char *near;
+
+	if (!known)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < opt->nr_exports; i++)
+		known[i] = opt->exports[i].name;
+	near = suggest(name, known, opt->nr_exports);
+	free(known);
+	return option_error(&opt->error, "--default-export: no export is "
+			    "called '%s'%s%s%s", name,
+			    near ? "; did you mean '" : "", near ? near : "",
+			    near ? "'?" : "");
+}
+
+static int choose_default(struct parser *p)
+{
+	struct options *opt = p->opt;
+	int unnamed = find_export(opt, "");
+
+	opt->default_export = unnamed;
+	if (p->default_name) {
+		opt->default_export = find_export(opt, p->default_name);
+		if (opt->default_export < 0)
+			return unknown_default(opt, p->default_name);
+		if (unnamed >= 0 && unnamed != opt->default_export)
+			return option_error(&opt->error, "both "
+					    "--default-export %s and %s would "
+					    "answer to the empty name",
+					    p->default_name,
+					    opt->exports[unnamed].path);
+	} else if (opt->nr_exports == 1 && opt->exports[0].bare) {
+		opt->default_export = 0;
+	}
+	return 0;
+}
+
+int options_finish(struct parser *p)
+{
+	struct options *opt = p->opt;
+	int ret;
+
+	ret = choose_style(p);
+	if (ret)
+		return ret;
+	if (!opt->nr_exports)
+		return option_error(&opt->error, "there is nothing to serve: "
+				    "name a file or a block device (see "
+				    "foliod --help)");
+	if (opt->cache_size && opt->threads &&
+	    opt->cache_size < opt->threads * CACHE_SIZE_PER_THREAD)
+		return option_error(&opt->error, "--cache-size: %u threads "
+				    "need at least %lluM, 4M each",
+				    opt->threads, (unsigned long long)
+				    (opt->threads * CACHE_SIZE_PER_THREAD >>
+				     20));
+	for (unsigned int i = 0; i < opt->nr_exports; i++) {
+		struct export_option *exp = &opt->exports[i];
+
+		if (!exp->mode_set)
+			exp->mode = p->mode;
+		exp->read_only |= p->read_only;
+	}
+	ret = check_duplicates(opt);
+	if (!ret)
+		ret = choose_default(p);
+	if (!ret)
+		ret = choose_listens(p);
+	return ret;
+}

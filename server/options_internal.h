@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * options_internal.h - between options.c and options_finish.c.
+ */
+#ifndef FOLIOD_SERVER_OPTIONS_INTERNAL_H
+#define FOLIOD_SERVER_OPTIONS_INTERNAL_H
+
+#include "server/options.h"
+
+/* The command line on its way into a struct options. */
+struct parser {
+	struct options		*opt;
+	char			**argv;
+	int			argc;
+	int			next;		/* of argv */
+	enum volume_mode	mode;
+	bool			read_only;
+	int			port;		/* -1: not given */
+	bool			bound;		/* --bind was given */
+	bool			single, daemonize;
+	const char		*default_name;
+};
+
+/* One more listener; NULL, with opt->error set, if there are too many. */
+struct listen_option *options_add_listen(struct options *opt,
+					 enum listen_kind kind);
+
+/* All arguments have been read: check what concerns several of them, and
+ * choose what follows from them.  As options_parse(). */
+int options_finish(struct parser *p);
+
+#endif
