@@ -118,13 +118,15 @@ END_TEST
 START_TEST(t40_a_full_turn_of_the_counter_keeps_telling)
 {
 	errseq_t eseq = 0, since = 0;
+	unsigned int wrong = 0;
 
 	/* Two turns of its 19 bits. */
 	for (unsigned int i = 0; i < 1u << 20; i++) {
 		errseq_set(&eseq, -EIO);
-		ck_assert(errseq_check_and_advance(&eseq, &since) == -EIO);
-		ck_assert(errseq_check_and_advance(&eseq, &since) == 0);
+		wrong += errseq_check_and_advance(&eseq, &since) != -EIO;
+		wrong += errseq_check_and_advance(&eseq, &since) != 0;
 	}
+	ck_assert_uint_eq(wrong, 0);
 }
 END_TEST
 

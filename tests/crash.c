@@ -9,6 +9,7 @@
  * form that --replay takes.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <string.h>
@@ -36,6 +37,7 @@ struct options {
 struct progress {
 	uint64_t		seed;		/* under way */
 	uint64_t		passed;
+	bool			over;		/* all passed */
 	struct crash_stats	stats;
 };
 
@@ -56,10 +58,25 @@ static void describe(const struct crash_case *cs)
 	fflush(stdout);
 }
 
+/*
+ * What the engine says of our faults is not interesting; what it says when it
+ * fails is seen when the small case is run.
+ */
+static void be_quiet(void)
+{
+	int fd = open("/dev/null", O_WRONLY);
+
+	if (fd < 0 || dup2(fd, STDERR_FILENO) < 0)
+		abort();
+	close(fd);
+}
+
 /* Run seeds from @seed on until one fails, or @end, or time is over. */
 static void child(const struct options *options, struct progress *progress,
 		  uint64_t seed, uint64_t end, uint64_t deadline_s)
 {
+	if (!options->verbose)
+		be_quiet();
 	for (; seed != end && now_s() < deadline_s; seed++) {
 		struct crash_case cs;
 
@@ -68,14 +85,17 @@ static void child(const struct options *options, struct progress *progress,
 		if (options->verbose)
 			describe(&cs);
 		alarm(CRASH_HUNG_SECONDS);
-		if (!crash_run(&cs, &progress->stats))
+		if (!crash_run(&cs, &progress->stats)) {
+			fflush(stdout);
 			_exit(1);
+		}
 		alarm(0);
 		crash_case_fini(&cs);
 		progress->passed++;
 		progress->seed = seed + 1;
 	}
 	/* By exit(), for the leak checker to look. */
+	progress->over = true;
 	exit(0);
 }
 
@@ -146,6 +166,11 @@ static int explore(const struct options *options)
 	while (seed != end && now_s() < deadline_s && failed < FAILURES_MAX) {
 		if (run_seeds(options, progress, seed, end, deadline_s)) {
 			failed++;
+			if (progress->over) {
+				printf("all passed, but the process did not "
+				       "end well: see --verbose\n");
+				break;
+			}
 			explain(options, progress->seed);
 			progress->seed++;
 		}

@@ -100,14 +100,14 @@ struct crash_stats {
 	uint64_t	ops, images, reboots, faults, errors;
 };
 
-/* Run @cs.  True if nothing was wrong; else one line on stderr says what.
+/* Run @cs.  True if nothing was wrong; else one line on stdout says what.
  * After false (or no return at all) the process is good for nothing. */
 bool crash_run(const struct crash_case *cs, struct crash_stats *stats);
 
 /* ---- crash_min.c ---- */
 
 /*
- * Run @cs in a process of its own, its words going to /dev/null if @quiet.
+ * Run @cs in a process of its own, its words going nowhere if @quiet.
  * True if it passed.
  */
 bool crash_run_apart(const struct crash_case *cs, bool quiet);

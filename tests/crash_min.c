@@ -15,15 +15,20 @@
 static void child(const struct crash_case *cs, bool quiet)
 {
 	struct crash_stats stats = { 0 };
+	bool passed;
 
 	if (quiet) {
 		int fd = open("/dev/null", O_WRONLY);
 
-		if (fd >= 0)
+		if (fd >= 0) {
+			dup2(fd, STDOUT_FILENO);
 			dup2(fd, STDERR_FILENO);
+		}
 	}
 	alarm(CRASH_HUNG_SECONDS);
-	_exit(crash_run(cs, &stats) ? 0 : 1);
+	passed = crash_run(cs, &stats);
+	fflush(stdout);
+	_exit(passed ? 0 : 1);
 }
 
 bool crash_run_apart(const struct crash_case *cs, bool quiet)

@@ -22,15 +22,15 @@ void run_fail(struct run *run, const char *fmt, ...)
 	if (run->failed)
 		return;
 	run->failed = true;
-	fprintf(stderr, "seed %" PRIu64 ": ", run->cs->seed);
+	printf("seed %" PRIu64 ": ", run->cs->seed);
 	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
+	vprintf(fmt, ap);
 	va_end(ap);
-	fprintf(stderr, "\n");
+	printf("\n");
 	for (unsigned int i = 0; i < CRASH_CLIENTS_MAX; i++) {
 		if (run->clients[i].op) {
-			fprintf(stderr, "  under way: ");
-			crash_op_write(run->clients[i].op, stderr);
+			printf("  under way: ");
+			crash_op_write(run->clients[i].op, stdout);
 		}
 	}
 }

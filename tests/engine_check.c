@@ -172,8 +172,9 @@ static void check_pool(struct pool *pool, bool idle, const struct sums *sums)
 	queued = check_list(pool, &pool->small) + check_list(pool, &pool->main) +
 		 check_list(pool, &pool->leaving);
 	assert(queued == sums->pages);
+	/* Frame 0 and what was never used are on no list. */
 	assert(nr_free + pool->cached_pages + pool->staged_pages + 1 ==
-	       pool->nr_frames);
+	       pool->fresh);
 	if (idle) {
 		assert(pool->cached_pages == sums->pages);
 		assert(!pool->staged_pages);

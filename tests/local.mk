@@ -69,5 +69,177 @@ dist_check_SCRIPTS += \
 	tests/test-cli-pid-file.sh \
 	tests/test-cli-run.sh \
 	tests/test-cli-single.sh \
+	tests/test-cli-unwritten.sh \
 	$(NULL)
 EXTRA_DIST += tests/functions.sh
+
+# proto/ and server/conn.c, on a volume in memory
+CONN_TEST_SOURCES = \
+	tests/conntest.c \
+	tests/conntest.h \
+	tests/fakevolume.c \
+	tests/fakevolume.h \
+	$(NULL)
+CONN_TEST_LIBS = libserver.a libproto.a libbase.a $(LIBEVENT_LIBS) $(CHECK_LIBS)
+
+check_PROGRAMS += \
+	tests/check_conn \
+	tests/check_conn_handshake \
+	tests/check_conn_random \
+	tests/check_nbd_proto \
+	$(NULL)
+tests_check_conn_SOURCES = tests/check_conn.c $(CONN_TEST_SOURCES)
+tests_check_conn_LDADD = $(CONN_TEST_LIBS)
+tests_check_conn_handshake_SOURCES = \
+	tests/check_conn_handshake.c \
+	$(CONN_TEST_SOURCES)
+tests_check_conn_handshake_LDADD = $(CONN_TEST_LIBS)
+tests_check_conn_random_SOURCES = \
+	tests/check_conn_random.c \
+	$(CONN_TEST_SOURCES)
+tests_check_conn_random_LDADD = $(CONN_TEST_LIBS)
+tests_check_nbd_proto_SOURCES = tests/check_nbd_proto.c
+tests_check_nbd_proto_LDADD = libproto.a libbase.a $(CHECK_LIBS)
+
+# cache/: what needs no device, and the store that tests of the engine run on
+check_PROGRAMS += \
+	tests/check_errseq \
+	tests/check_iomap \
+	tests/check_range \
+	$(NULL)
+tests_check_errseq_SOURCES = tests/check_errseq.c
+tests_check_errseq_LDADD = libcache.a libbase.a $(CHECK_LIBS)
+tests_check_iomap_SOURCES = tests/check_iomap.c tests/corun.h
+tests_check_iomap_LDADD = libcache.a $(BASE_TEST_LIBS)
+tests_check_range_SOURCES = tests/check_range.c tests/corun.h
+tests_check_range_LDADD = libcache.a $(BASE_TEST_LIBS)
+
+# store/, and tests/mapstore
+STORE_TEST_LIBS = $(ENGINE_LIBS) $(SYSTEM_LIBS) $(CHECK_LIBS)
+
+check_PROGRAMS += \
+	tests/check_mapstore \
+	tests/check_raw \
+	tests/check_raw_map \
+	$(NULL)
+tests_check_mapstore_SOURCES = \
+	tests/check_mapstore.c \
+	tests/corun.h \
+	tests/mapstore.c \
+	tests/mapstore.h \
+	$(NULL)
+tests_check_mapstore_LDADD = $(STORE_TEST_LIBS)
+tests_check_raw_SOURCES = tests/check_raw.c tests/corun.h
+tests_check_raw_LDADD = $(STORE_TEST_LIBS)
+tests_check_raw_map_SOURCES = tests/check_raw_map.c tests/corun.h
+tests_check_raw_map_LDADD = $(STORE_TEST_LIBS)
+
+# The crash explorer; tests/crash --help, make soak.
+check_PROGRAMS += tests/crash
+tests_crash_SOURCES = \
+	tests/corun.h \
+	tests/crash.c \
+	tests/crash.h \
+	tests/crash_gen.c \
+	tests/crash_inner.h \
+	tests/crash_min.c \
+	tests/crash_ops.c \
+	tests/crash_run.c \
+	tests/crash_text.c \
+	tests/engine.c \
+	tests/engine.h \
+	tests/engine_check.c \
+	tests/oracle.c \
+	tests/oracle.h \
+	$(NULL)
+tests_crash_LDADD = $(ENGINE_LIBS) $(SYSTEM_LIBS)
+
+# bench/; what is measured with must be right itself.
+dist_check_SCRIPTS += \
+	tests/test-bench-load.sh \
+	tests/test-bench-replay.sh \
+	$(NULL)
+
+# cache/: the whole engine on a virtual loop, with faults, and on threads.
+# T-02 to T-12, T-28 to T-44 are in check_proof_*.
+ENGINE_TEST_SOURCES = \
+	tests/corun.h \
+	tests/engine.c \
+	tests/engine.h \
+	tests/engine_check.c \
+	tests/proof.h \
+	tests/stubstore.c \
+	tests/stubstore.h \
+	$(NULL)
+ENGINE_TEST_LIBS = $(ENGINE_LIBS) $(SYSTEM_LIBS) $(CHECK_LIBS)
+
+check_PROGRAMS += \
+	tests/check_direct \
+	tests/check_discard \
+	tests/check_engine_threads \
+	tests/check_faults \
+	tests/check_flush \
+	tests/check_folio \
+	tests/check_nomem \
+	tests/check_pool \
+	tests/check_proof_ioend \
+	tests/check_proof_volume \
+	tests/check_proof_write \
+	tests/check_proof_writeback \
+	tests/check_readahead \
+	tests/check_shard \
+	tests/check_stage \
+	tests/check_throttle \
+	$(NULL)
+tests_check_folio_SOURCES = tests/check_folio.c tests/corun.h
+tests_check_folio_LDADD = libcache.a $(BASE_TEST_LIBS)
+tests_check_pool_SOURCES = tests/check_pool.c tests/corun.h
+tests_check_pool_LDADD = libcache.a $(BASE_TEST_LIBS)
+tests_check_direct_SOURCES = tests/check_direct.c $(ENGINE_TEST_SOURCES)
+tests_check_direct_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_discard_SOURCES = tests/check_discard.c $(ENGINE_TEST_SOURCES)
+tests_check_discard_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_engine_threads_SOURCES = \
+	tests/check_engine_threads.c \
+	$(ENGINE_TEST_SOURCES) \
+	$(NULL)
+tests_check_engine_threads_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_faults_SOURCES = tests/check_faults.c $(ENGINE_TEST_SOURCES)
+tests_check_faults_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_flush_SOURCES = tests/check_flush.c $(ENGINE_TEST_SOURCES)
+tests_check_flush_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_nomem_SOURCES = tests/check_nomem.c $(ENGINE_TEST_SOURCES)
+tests_check_nomem_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_nomem_LDFLAGS = \
+	$(AM_LDFLAGS) \
+	-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc \
+	$(NULL)
+tests_check_proof_ioend_SOURCES = \
+	tests/check_proof_ioend.c \
+	$(ENGINE_TEST_SOURCES) \
+	$(NULL)
+tests_check_proof_ioend_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_proof_volume_SOURCES = \
+	tests/check_proof_volume.c \
+	$(ENGINE_TEST_SOURCES) \
+	$(NULL)
+tests_check_proof_volume_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_proof_write_SOURCES = \
+	tests/check_proof_write.c \
+	$(ENGINE_TEST_SOURCES) \
+	tests/mapstore.c \
+	$(NULL)
+tests_check_proof_write_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_proof_writeback_SOURCES = \
+	tests/check_proof_writeback.c \
+	$(ENGINE_TEST_SOURCES) \
+	$(NULL)
+tests_check_proof_writeback_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_readahead_SOURCES = tests/check_readahead.c $(ENGINE_TEST_SOURCES)
+tests_check_readahead_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_shard_SOURCES = tests/check_shard.c $(ENGINE_TEST_SOURCES)
+tests_check_shard_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_stage_SOURCES = tests/check_stage.c $(ENGINE_TEST_SOURCES)
+tests_check_stage_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_throttle_SOURCES = tests/check_throttle.c $(ENGINE_TEST_SOURCES)
+tests_check_throttle_LDADD = $(ENGINE_TEST_LIBS)

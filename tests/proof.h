@@ -52,13 +52,9 @@ static inline bool has_pattern(const void *buf, size_t len, uint64_t pos,
 
 static inline bool is_zero(const void *buf, size_t len)
 {
-	const uint8_t *at = buf;
+	const uint8_t *bytes = buf;
 
-	while (len && !*at) {
-		at++;
-		len--;
-	}
-	return !len;
+	return !len || (!bytes[0] && !memcmp(bytes, bytes + 1, len - 1));
 }
 
 /* The pattern as [@pos, @pos + @len) of the first volume, through the cache. */

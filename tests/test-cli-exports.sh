@@ -117,8 +117,8 @@ h.flush()" || fail "mode $mode"
 done
 stop_foliod
 for mode in $modes; do
-	[ "$(dd if="$dir/$mode" bs=1 skip=1234 count=${#mode} status=none)" = \
-		"$mode" ] || fail "the data of mode $mode is not in the file"
+	[ "$(dd if="$dir/$mode" bs=1 skip=1234 count=${#mode} status=none |
+		tr '\0' ' ')" = "$mode" ] || fail "the data of mode $mode is not in the file"
 	[ "$(stat -c %s "$dir/$mode")" -eq 1048576 ] || fail "the size changed"
 done
 
@@ -132,6 +132,12 @@ start_foliod "${args[@]}"
 for i in 1 50 100; do
 	[ "$(size_of "many$i")" = $((i * 4096)) ] || fail "many$i"
 done
-[ "$(nbdinfo --list "$base_uri" | grep -c '^export=')" -eq 100 ] ||
-	fail "not all in the list"
+timeout 60 nbdsh -c "
+h.set_opt_mode(True)
+h.connect_uri('$base_uri')
+found = []
+h.opt_list(lambda name, description: found.append(name) or 0)
+h.opt_abort()
+assert found == ['many%d' % i for i in range(1, 101)], found
+" || fail "the list of many"
 stop_foliod

@@ -60,12 +60,7 @@ assert len(clients) >= minimum
 assert len(clients) + turned_away == count
 END
 
-# Instrumented ones are slow, and have less room for stacks and shadows.
 count=10000
-case ${FOLIOD_TEST_SLOW:-} in
-'') ;;
-*) count=1000 ;;
-esac
 start_foliod "$dir/disk"
 status=0
 timeout 300 /usr/bin/python3 "$dir/clients.py" "$sock" $count $count || status=$?

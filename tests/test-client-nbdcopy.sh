@@ -3,8 +3,8 @@
 #
 # nbdcopy: in, out and across, with one connection and with four.
 
-. "${0%/*}/functions.sh"
-. "${0%/*}/clients.sh"
+. "$(dirname "$0")/functions.sh" || exit 99
+. "$(dirname "$0")/clients.sh" || exit 99
 requires nbdcopy --version
 
 sparse_file "$dir/source"

@@ -3,7 +3,7 @@
 #
 # nbddump: it shows the bytes that are there, and leaves out the holes.
 
-. "${0%/*}/functions.sh"
+. "$(dirname "$0")/functions.sh" || exit 99
 requires nbddump --version
 requires nbdsh --version
 

@@ -3,8 +3,8 @@
 #
 # nbdinfo: what it shows of an export, of all of them, and of their extents.
 
-. "${0%/*}/functions.sh"
-. "${0%/*}/clients.sh"
+. "$(dirname "$0")/functions.sh" || exit 99
+. "$(dirname "$0")/clients.sh" || exit 99
 requires nbdinfo --version
 
 truncate -s 8M "$dir/disk"

@@ -4,8 +4,8 @@
 # nbdsh: each command and flag of the protocol as libnbd sends them, and the
 # bytes that come of it, also in the file.
 
-. "${0%/*}/functions.sh"
-. "${0%/*}/clients.sh"
+. "$(dirname "$0")/functions.sh" || exit 99
+. "$(dirname "$0")/clients.sh" || exit 99
 requires nbdsh --version
 
 truncate -s 16M "$dir/disk"
@@ -87,8 +87,9 @@ def chunk(data, pos, status, error):
     return 0
 data = h.pread_structured(4194304, 4194304, chunk)
 assert data == bytes(2097152) + b"b" * 65536 + bytes(2031616)
-assert sum(c[1] for c in chunks if c[2] == nbd.READ_DATA) == 65536, chunks
-assert any(c[2] == nbd.READ_HOLE for c in chunks), chunks
+# Zeroes that are cached may come as data.
+holes = [c for c in chunks if c[2] == nbd.READ_HOLE]
+assert sum(c[1] for c in holes) >= 2097152, chunks
 chunks = []
 data = h.pread_structured(1048576, 5767168, chunk, nbd.CMD_FLAG_DF)
 assert data == bytes(524288) + b"b" * 65536 + bytes(458752)
@@ -154,7 +155,7 @@ b.flush()
 import os, signal
 os.kill($pid, signal.SIGKILL)
 " || fail "two connections"
-kill_foliod
+see_killed
 [ "$(dd if="$dir/disk" bs=1 skip=12345 count=100000 status=none | tr -d A |
 	wc -c)" -eq 0 ] || fail "a flush on another connection lost data"
 start_foliod vol="$dir/disk"

@@ -3,8 +3,8 @@
 #
 # qemu-img: info, convert both ways as raw and as qcow2, compare, map, bench.
 
-. "${0%/*}/functions.sh"
-. "${0%/*}/clients.sh"
+. "$(dirname "$0")/functions.sh" || exit 99
+. "$(dirname "$0")/clients.sh" || exit 99
 requires qemu-img --version
 
 sparse_file "$dir/source"

@@ -3,7 +3,7 @@
 #
 # qemu-io: patterns, zeroes, discards, flushes, places that fit no block.
 
-. "${0%/*}/functions.sh"
+. "$(dirname "$0")/functions.sh" || exit 99
 requires qemu-io --version
 
 truncate -s 8M "$dir/disk"

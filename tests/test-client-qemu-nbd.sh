@@ -3,7 +3,7 @@
 #
 # qemu-nbd -L lists all exports with what they can, over TCP and unix.
 
-. "${0%/*}/functions.sh"
+. "$(dirname "$0")/functions.sh" || exit 99
 requires qemu-nbd --version
 
 truncate -s 1M "$dir/one"

@@ -221,7 +221,9 @@ static void absurd_lengths_of_every_option(void)
 
 			step("option %u of %#x bytes", opt, lens[i]);
 			option_header(c, opt, lens[i]);
-			ret = try_send_zeroes(c, 0x10001);
+			/* What may be dropped is answered when it is whole. */
+			ret = try_send_zeroes(c, lens[i] <= MIB ? lens[i] :
+								  0x10001);
 			if (ret == -ETIMEDOUT)
 				fail("the server stopped reading");
 			ret = try_recv(c, head, sizeof(head));
