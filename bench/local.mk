@@ -27,9 +27,17 @@ bench_nbd_load_SOURCES = \
 	$(NULL)
 bench_nbd_load_LDADD = libbase.a
 
+if HAVE_LIBZSTD
+noinst_PROGRAMS += bench/replay
+bench_replay_SOURCES = bench/replay.c
+bench_replay_LDADD = $(ENGINE_LIBS) $(LIBZSTD_LIBS) $(SYSTEM_LIBS)
+endif
+
 EXTRA_DIST += \
 	bench/README.md \
 	bench/compare \
+	bench/connections \
+	bench/eviction \
 	bench/report.py \
 	bench/servers.py \
 	bench/workloads.py \
