@@ -32,9 +32,8 @@ int bdev_loop_init(struct loop *loop)
 	assert(!engine_loop);
 	ret = ring_new(loop, &engine_ring);
 	if (ret) {
+		/* Also without memory: older kernels have a low limit for it. */
 		engine_ring = NULL;
-		if (ret == -ENOMEM)
-			return ret;
 		if (!__atomic_exchange_n(&told, true, __ATOMIC_RELAXED))
 			log_info("no io_uring here (%s), files are served by threads",
 				 strerror(-ret));

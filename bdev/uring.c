@@ -154,6 +154,9 @@ void ring_submit(struct ring *ring, struct bdev_req *req)
 {
 	if (!TAILQ_EMPTY(&ring->queue) || !issue(ring, req))
 		TAILQ_INSERT_TAIL(&ring->queue, req, link);
+	/* Another hook may be submitting, after ours has run: have it run once
+	 * more before the loop sleeps. */
+	loop_defer(&ring->kick);
 }
 
 static void issue_queued(struct ring *ring)

@@ -111,14 +111,13 @@ void cache_get_stats(struct cache *cache, struct cache_stats *stats)
 	}
 	mutex_lock(&cache->volumes_lock);
 	for (unsigned int i = 1; i < cache->volumes_max; i++) {
-		struct volume *vol = cache->volumes[i];
+		struct volume_stats counts;
 
-		if (!vol)
+		if (!cache->volumes[i])
 			continue;
-		stats->hits += __atomic_load_n(&vol->stats.hits,
-					       __ATOMIC_RELAXED);
-		stats->misses += __atomic_load_n(&vol->stats.misses,
-						 __ATOMIC_RELAXED);
+		volume_get_stats(cache->volumes[i], &counts);
+		stats->hits += counts.hits;
+		stats->misses += counts.misses;
 	}
 	mutex_unlock(&cache->volumes_lock);
 	mutex_lock(&cache->pool.lock);

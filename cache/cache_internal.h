@@ -124,6 +124,23 @@ void readahead_miss(struct volume *vol, struct readahead *ra, uint64_t pos,
 void readahead_marked(struct volume *vol, struct readahead *ra, uint64_t pos,
 		      uint32_t len);
 
+/* The calling thread's slot of a volume's counts; given out as threads come. */
+extern __thread unsigned int stats_slot;	/* 1-based, 0: none yet */
+unsigned int stats_slot_new(void);
+
+/* Count @n more of @field of @vol's statistics. */
+#define volume_count(vol, field, n) \
+	stat_add(&volume_slot(vol)->field, n)
+
+static inline struct volume_stats *volume_slot(struct volume *vol)
+{
+	unsigned int slot = stats_slot;
+
+	if (unlikely(!slot))
+		slot = stats_slot_new();
+	return &vol->stats[slot % VOLUME_STATS_SLOTS];
+}
+
 static inline void stat_add(uint64_t *counter, uint64_t n)
 {
 	__atomic_add_fetch(counter, n, __ATOMIC_RELAXED);

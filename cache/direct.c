@@ -220,7 +220,7 @@ int direct_write(struct volume *vol, uint64_t pos, uint32_t len,
 			return (int)n;
 		done += (uint32_t)n;
 	}
-	stat_add(&vol->stats.writes, 1);
-	stat_add(&vol->stats.write_bytes, len);
+	volume_count(vol, writes, 1);
+	volume_count(vol, write_bytes, len);
 	return fua && !by_write ? volume_sync(vol) : 0;
 }

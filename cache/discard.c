@@ -335,7 +335,7 @@ int volume_trim(struct volume *vol, uint64_t pos, uint64_t len,
 				unmap_or_zero);
 
 	if (!ret)
-		stat_add(&vol->stats.trims, 1);
+		volume_count(vol, trims, 1);
 	return ret;
 }
 
@@ -349,6 +349,6 @@ int volume_zero(struct volume *vol, uint64_t pos, uint64_t len,
 		return -EOPNOTSUPP;
 	ret = discard_range(vol, pos, len, flags, vol->store_ops->zero);
 	if (!ret)
-		stat_add(&vol->stats.zeroes, 1);
+		volume_count(vol, zeroes, 1);
 	return ret;
 }

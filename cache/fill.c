@@ -226,7 +226,7 @@ static enum collect collect_locked(struct fill *fill, struct shard *shard,
 		if (!fill->spare || fill->spare->order > *orderp)
 			return COLLECT_ALLOC;
 		folio = insert_spare_locked(fill, shard, key);
-		stat_add(&fill->vol->stats.misses, folio_pages(folio));
+		volume_count(fill->vol, misses, folio_pages(folio));
 	} else if (folio->flags & FOLIO_LOCKED) {
 		if (fill->nr)
 			return COLLECT_STOP;

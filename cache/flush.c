@@ -133,7 +133,7 @@ int volume_write_all(struct volume *vol)
 
 int volume_flush(struct volume *vol)
 {
-	stat_add(&vol->stats.flushes, 1);
+	volume_count(vol, flushes, 1);
 	if (vol->mode == VOLUME_UNSAFE)
 		return 0;
 	return volume_write_all(vol);
@@ -143,6 +143,6 @@ bool volume_flush_inline(struct volume *vol)
 {
 	if (vol->mode != VOLUME_UNSAFE)
 		return false;
-	stat_add(&vol->stats.flushes, 1);
+	volume_count(vol, flushes, 1);
 	return true;
 }

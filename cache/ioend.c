@@ -305,12 +305,12 @@ static void ioend_finish(struct ioend *ioend)
 	struct flusher *flusher = vol->flusher;
 
 	finish_segs(ioend);
-	stat_add(&vol->stats.ioends, 1);
+	volume_count(vol, ioends, 1);
 	if (ioend->error) {
-		stat_add(&vol->stats.wb_errors, 1);
+		volume_count(vol, wb_errors, 1);
 		errseq_set(&vol->wb_err, ioend->error);
 	} else {
-		stat_add(&vol->stats.ioend_bytes, ioend->size);
+		volume_count(vol, ioend_bytes, ioend->size);
 	}
 	waiter_put(ioend->waiter, ioend->error);
 	mutex_lock(&flusher->lock);

@@ -55,7 +55,9 @@ static void free_run_locked(struct pool *pool, uint32_t frame,
 		if (buddy == 0 || buddy + (1u << order) > pool->fresh)
 			break;
 		folio = pool_folio(pool, buddy);
-		if (folio->queue != QUEUE_FREE || folio->order != order)
+		/* Pairs with reset_frame(): its owner has no lock. */
+		if (__atomic_load_n(&folio->queue, __ATOMIC_RELAXED) !=
+		    QUEUE_FREE || folio->order != order)
 			break;
 		frame_list_del(pool, &pool->free[order], folio);
 		folio->queue = QUEUE_NONE;
@@ -195,22 +197,33 @@ static uint32_t take_run_locked(struct pool *pool, unsigned int order)
 	return frame;
 }
 
+/*
+ * The frame is ours, but others look at two of its fields all the same: at
+ * queue, who frees a neighbour, and at key, who trims a large range.
+ */
+static void reset_frame(struct folio *folio, unsigned int order,
+			enum folio_queue queue)
+{
+	folio->uptodate = folio->dirty = folio->inflight = 0;
+	__atomic_store_n(&folio->key, KEY_NONE, __ATOMIC_RELAXED);
+	folio->hash_next = folio->d_next = folio->d_prev = 0;
+	folio->q_next = folio->q_prev = folio->q_seq = 0;
+	folio->pins = 0;
+	folio->order = order;
+	folio->flags = folio->freq = 0;
+	__atomic_store_n(&folio->queue, queue, __ATOMIC_RELAXED);
+}
+
 static void folio_reset(struct pool *pool, uint32_t frame, unsigned int order,
 			enum folio_queue queue)
 {
 	struct folio *folio = pool_folio(pool, frame);
 
-	memset(folio, 0, sizeof(*folio));
-	folio->key = KEY_NONE;
-	folio->order = order;
-	folio->queue = queue;
+	reset_frame(folio, order, queue);
 	for (uint32_t i = 1; i < folio_pages(folio); i++) {
-		struct folio *tail = folio + i;
-
-		memset(tail, 0, sizeof(*tail));
-		tail->key = KEY_NONE;
-		tail->flags = FOLIO_TAIL;
-		tail->q_seq = frame;
+		reset_frame(folio + i, 0, QUEUE_NONE);
+		folio[i].flags = FOLIO_TAIL;
+		folio[i].q_seq = frame;
 	}
 }
 

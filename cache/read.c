@@ -54,6 +54,18 @@ void volume_unpin(struct cache *cache, const struct pin *pins, unsigned int nr)
 	}
 }
 
+uint64_t volume_pinned_bytes(const struct cache *cache, const struct pin *pins,
+			     unsigned int nr)
+{
+	uint64_t bytes = 0;
+
+	for (unsigned int i = 0; i < nr; i++)
+		if (pins[i].frame && (!i || pins[i].frame != pins[i - 1].frame))
+			bytes += folio_size(pool_folio(&cache->pool,
+						       pins[i].frame));
+	return bytes;
+}
+
 static void unpin_from(struct volume *vol, struct pinvec *pv, unsigned int nr)
 {
 	volume_unpin(vol->cache, pv->pins + nr, pv->nr - nr);
@@ -120,13 +132,13 @@ static void count_hits(struct volume *vol, const struct pinvec *pv,
 		pool_hit(pool, pool_folio(pool, pin->frame));
 		pages += (pin->len + FRAME_SIZE - 1) / FRAME_SIZE;
 	}
-	stat_add(&vol->stats.hits, pages);
+	volume_count(vol, hits, pages);
 }
 
 static void count_read(struct volume *vol, uint32_t len)
 {
-	stat_add(&vol->stats.reads, 1);
-	stat_add(&vol->stats.read_bytes, len);
+	volume_count(vol, reads, 1);
+	volume_count(vol, read_bytes, len);
 }
 
 int volume_read_inline(struct volume *vol, uint64_t pos, uint32_t len,

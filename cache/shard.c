@@ -52,7 +52,8 @@ void shard_insert_locked(struct shard *shard, struct folio *folio, uint64_t key)
 		uint32_t *slot = &shard->heads[shard_slot(shard, key + i,
 							  hash)];
 
-		folio[i].key = key + i;
+		/* Large trims look at it without the lock. */
+		__atomic_store_n(&folio[i].key, key + i, __ATOMIC_RELAXED);
 		folio[i].hash_next = *slot;
 		/* volume_hint_folio() peeks. */
 		__atomic_store_n(slot, frame + i, __ATOMIC_RELAXED);
@@ -103,6 +104,13 @@ void shard_remove_locked(struct shard *shard, struct folio *folio)
 
 /* ---- the dirty list ---- */
 
+/* Passes look at it without the lock, to skip those that are empty. */
+static void dirty_list_count(struct dirty_list *list, int change)
+{
+	__atomic_store_n(&list->nr, list->nr + (uint32_t)change,
+			 __ATOMIC_RELAXED);
+}
+
 static void dirty_list_add(struct pool *pool, struct dirty_list *list,
 			   struct folio *folio)
 {
@@ -115,7 +123,7 @@ static void dirty_list_add(struct pool *pool, struct dirty_list *list,
 	else
 		list->head = frame;
 	list->tail = frame;
-	list->nr++;
+	dirty_list_count(list, 1);
 }
 
 static void dirty_list_del(struct pool *pool, struct dirty_list *list,
@@ -130,7 +138,7 @@ static void dirty_list_del(struct pool *pool, struct dirty_list *list,
 	else
 		list->tail = folio->d_prev;
 	folio->d_next = folio->d_prev = 0;
-	list->nr--;
+	dirty_list_count(list, -1);
 }
 
 static uint64_t block_bytes(const struct volume *vol, uint64_t blocks)

@@ -186,12 +186,12 @@ static void swap_in_locked(struct write_ctx *ctx, struct shard *shard,
 		shard_unfail_locked(shard, ctx->vol, old);
 		shard_replace_locked(shard, ctx->vol, old, folio);
 		pool_hit(shard->pool, folio);
-		stat_add(&ctx->vol->stats.hits, folio_pages(folio));
+		volume_count(ctx->vol, hits, folio_pages(folio));
 	} else {
 		remove_old_locked(shard, ctx->vol, key, folio_pages(folio));
 		shard_insert_locked(shard, folio, key);
 		pool_enqueue(shard->pool, folio);
-		stat_add(&ctx->vol->stats.misses, folio_pages(folio));
+		volume_count(ctx->vol, misses, folio_pages(folio));
 	}
 }
 

@@ -123,6 +123,30 @@ int volume_stop(struct volume *vol)
 
 /* ---- counting ---- */
 
+__thread unsigned int stats_slot;
+
+unsigned int stats_slot_new(void)
+{
+	static unsigned int nr_threads;
+
+	stats_slot = __atomic_add_fetch(&nr_threads, 1, __ATOMIC_RELAXED);
+	return stats_slot;
+}
+
+void volume_get_stats(const struct volume *vol, struct volume_stats *stats)
+{
+	uint64_t *sums = (uint64_t *)stats;
+
+	memset(stats, 0, sizeof(*stats));
+	for (unsigned int slot = 0; slot < VOLUME_STATS_SLOTS; slot++) {
+		const uint64_t *counts = (const uint64_t *)&vol->stats[slot];
+
+		for (size_t i = 0; i < sizeof(*stats) / sizeof(*sums); i++)
+			sums[i] += __atomic_load_n(&counts[i],
+						   __ATOMIC_RELAXED);
+	}
+}
+
 static uint64_t add_signed(uint64_t *counter, int64_t bytes)
 {
 	/* Ordered before a look at who waits (throttle_wake()). */

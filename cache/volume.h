@@ -62,6 +62,11 @@ struct store_ops {
 	void (*release)(struct volume *vol);
 };
 
+/*
+ * Counts since the volume's start.  Each thread counts in a slot of its own
+ * (as far as there are slots), so that hits on several loops do not fight for
+ * a line of the CPU's cache.
+ */
 struct volume_stats {
 	uint64_t	reads, writes, flushes, trims, zeroes;
 	uint64_t	hits, misses;	/* pages found; pages entered */
@@ -71,7 +76,9 @@ struct volume_stats {
 	uint64_t	ioends, ioend_bytes;
 	uint64_t	wb_errors;
 	uint64_t	fua_writes;
-};
+} __attribute__((aligned(CACHE_LINE)));
+
+#define VOLUME_STATS_SLOTS	16u
 
 /* Passes that many requests share, see flush.c. */
 struct flush_group {
@@ -99,6 +106,7 @@ struct volume {
 	unsigned int			block_shift;	/* 9..12: unit of the state bits */
 	enum volume_mode		mode;
 	bool				read_only;
+	bool				rotational;	/* seeks are costly, for clients */
 	bool				can_unmap;	/* trim does something */
 	bool				can_fast_zero;
 	uint64_t			max_io;		/* bytes of one device request */
@@ -131,8 +139,11 @@ struct volume {
 
 	struct range_lock		range_lock;
 	errseq_t			wb_err;		/* atomic, see errseq.h */
-	struct volume_stats		stats;		/* relaxed atomics */
+	struct volume_stats		stats[VOLUME_STATS_SLOTS];
 };
+
+/* The sums over all slots, each field exact by itself. */
+void volume_get_stats(const struct volume *vol, struct volume_stats *stats);
 
 /* ---- for the cache's own files ---- */
 
@@ -221,6 +232,11 @@ int volume_read(struct volume *vol, uint64_t pos, uint32_t len,
  */
 void volume_hint_index(const struct volume *vol, uint64_t pos);
 void volume_hint_folio(const struct volume *vol, uint64_t pos);
+
+/* Bytes that @pins keep in memory: whole folios, each as often as it is pinned
+ * but by neighbours. */
+uint64_t volume_pinned_bytes(const struct cache *cache, const struct pin *pins,
+			     unsigned int nr);
 
 /* Release pins; from any thread. */
 void volume_unpin(struct cache *cache, const struct pin *pins, unsigned int nr);

@@ -194,7 +194,7 @@ static enum step write_existing_locked(struct write_ctx *ctx,
 		folio = unshare_locked(ctx, shard, folio, off, len);
 	}
 	pool_hit(shard->pool, folio);
-	stat_add(&ctx->vol->stats.hits, (len + FRAME_SIZE - 1) / FRAME_SIZE);
+	volume_count(ctx->vol, hits, (len + FRAME_SIZE - 1) / FRAME_SIZE);
 	copy_locked(ctx, shard, folio, off, from, len);
 	written_locked(ctx, shard, folio, blocks);
 	ctx->step_len = len;
@@ -241,7 +241,7 @@ static enum step write_fresh_locked(struct write_ctx *ctx, struct shard *shard,
 	len = MIN(len, folio_size(folio) - off);
 	shard_insert_locked(shard, folio, probe.key);
 	pool_enqueue(shard->pool, folio);
-	stat_add(&ctx->vol->stats.misses, folio_pages(folio));
+	volume_count(ctx->vol, misses, folio_pages(folio));
 	copy_locked(ctx, shard, folio, off, from, len);
 	written_locked(ctx, shard, folio,
 		       folio_blocks(off, len, ctx->vol->block_shift));
@@ -326,7 +326,7 @@ static int satisfy(struct write_ctx *ctx, enum step step)
 		ioend_submit(ctx->wpc, 0);
 	}
 	if (step == STEP_FILL) {
-		stat_add(&ctx->vol->stats.rmw_reads, 1);
+		volume_count(ctx->vol, rmw_reads, 1);
 		return fill_range(ctx->vol, ctx->fill_pos, ctx->fill_len,
 				  IOMAP_RANGE_HELD);
 	}
@@ -380,7 +380,7 @@ static int write_body(struct write_ctx *ctx, struct iomap_iter *iter)
 				return ret;
 		}
 		if (step == STEP_STALE) {
-			stat_add(&ctx->vol->stats.stale_maps, 1);
+			volume_count(ctx->vol, stale_maps, 1);
 			return 0;
 		}
 		if (step == STEP_DONE) {
@@ -438,10 +438,10 @@ static bool is_fua(const struct volume *vol, unsigned int flags)
 
 static void count_write(struct volume *vol, uint64_t len, unsigned int flags)
 {
-	stat_add(&vol->stats.writes, 1);
-	stat_add(&vol->stats.write_bytes, len);
+	volume_count(vol, writes, 1);
+	volume_count(vol, write_bytes, len);
 	if (flags & VOLUME_FUA)
-		stat_add(&vol->stats.fua_writes, 1);
+		volume_count(vol, fua_writes, 1);
 }
 
 /* Staged frames are about to become the cache's: keep it within its limit. */

@@ -57,6 +57,7 @@ enum nbd_info {
 #define NBD_READ_ONLY		(1u << 1)
 #define NBD_SEND_FLUSH		(1u << 2)
 #define NBD_SEND_FUA		(1u << 3)
+#define NBD_ROTATIONAL		(1u << 4)
 #define NBD_SEND_TRIM		(1u << 5)
 #define NBD_SEND_WRITE_ZEROES	(1u << 6)
 #define NBD_SEND_DF		(1u << 7)

@@ -113,7 +113,7 @@ static void tail_drop(struct conn *conn)
 {
 	free(conn->tail);
 	conn->tail = NULL;
-	conn->tail_off = conn->tail_len = 0;
+	conn->tail_size = conn->tail_off = conn->tail_len = 0;
 }
 
 static void tail_save(struct conn *conn, const char *p, size_t len)
@@ -127,6 +127,7 @@ static void tail_save(struct conn *conn, const char *p, size_t len)
 			conn_kill(conn);
 			return;
 		}
+		conn->tail_size = len;
 	}
 	memcpy(to, p, len);
 	conn->tail_len = len;
@@ -291,6 +292,8 @@ static void settle(struct conn *conn)
 		conn_kill(conn);
 		return;
 	}
+	if (unlikely(conn->finishing))
+		timeout_watch(conn);
 	if (unlikely(!conn->reading && wants_input(conn))) {
 		conn->reading = true;
 		if (event_add(&conn->ev_read, NULL))
@@ -337,16 +340,6 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	conn_get(conn);
 	reply_resume(conn);
 	turn(conn);
-	conn_put(conn);
-}
-
-static void on_timeout(struct timer *timer)
-{
-	struct conn *conn = container_of(timer, struct conn, timeout);
-
-	conn_get(conn);
-	log_debug("closing a connection: its handshake took too long");
-	conn_kill(conn);
 	conn_put(conn);
 }
 
@@ -438,7 +431,7 @@ static struct conn *conn_alloc(struct conn_loop *cl, int in_fd, int out_fd)
 	conn->out_fd = out_fd;
 	conn->recv_max = RECV_MIN;
 	reply_init(conn);
-	timer_init(&conn->timeout, on_timeout);
+	timer_init(&conn->timeout, timeout_expired);
 	event_assign(&conn->ev_read, base, in_fd, EV_READ | EV_PERSIST,
 		     on_readable, conn);
 	event_assign(&conn->ev_write, base, out_fd, EV_WRITE | EV_PERSIST,
@@ -456,9 +449,7 @@ static int conn_greet(struct conn *conn)
 		return -EINVAL;
 	}
 	conn->reading = true;
-	if (conn->cl->shared->handshake_timeout_ns)
-		timer_arm(&conn->timeout, clock_now_ns() +
-			  conn->cl->shared->handshake_timeout_ns);
+	timeout_handshake(conn);
 	reply_bytes(conn, greeting, nbd_put_greeting(greeting));
 	reply_flush(conn);
 	return conn->dead ? -ECONNRESET : 0;

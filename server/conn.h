@@ -23,7 +23,10 @@ struct conn_pool;
 struct conn_shared {
 	const struct export_table	*exports;
 	struct cache			*cache;
-	uint64_t			handshake_timeout_ns;	/* 10 s by default */
+	uint64_t			handshake_timeout_ns;	/* 0: no limit */
+	uint64_t			stall_timeout_ns;	/* the same, see timeout.c */
+	unsigned int			nr_stage_waiters;	/* atomic: payloads that
+							 * wait for memory */
 	uint64_t			reply_budget;	/* bytes pinned or copied for
 							 * replies, over all connections;
 							 * at most a quarter of the cache */

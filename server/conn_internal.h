@@ -4,7 +4,7 @@
  *
  * conn.c has its life and its input, handshake.c the options, transmit.c the
  * requests as they are parsed, request.c those that must wait, reply.c the
- * output.
+ * output, timeout.c the client's delays.
  *
  *	 HANDSHAKE_FLAGS -> HANDSHAKE_OPTION -> TRANSMISSION
  *	        |                   |                |
@@ -25,7 +25,10 @@
  * nothing may always take up one request, so that whoever is paused is waiting
  * for something of its own.  Where the budget is used up, reads go in smaller
  * pieces, and what a client does not take at once is copied and unpinned: the
- * cache must not fill up with what stalled clients have pinned.
+ * cache must not fill up with what stalled clients have pinned.  A pin keeps a
+ * whole folio, however few of its bytes are wanted, so what a blocked client
+ * has pinned is weighed by folios.  Beyond the budget a connection has HELD_MIN
+ * of replies and as much of a tail.
  */
 #ifndef FOLIOD_SERVER_CONN_INTERNAL_H
 #define FOLIOD_SERVER_CONN_INTERNAL_H
@@ -60,9 +63,11 @@ enum {
 	INFLIGHT_MAX		= 1024,		/* requests of a connection */
 	LOOP_INFLIGHT_MAX	= 16384,	/* of all; each may have one */
 
-	OPTIONS_MAX		= 128,		/* of a connection */
+	OPTIONS_MAX		= 128,		/* of a connection, and */
+	OPTIONS_PER_EXPORT	= 8,		/* for who looks at them all */
 	OPTION_DATA_MAX		= 64 << 10,	/* of an option that has any */
-	OPTION_BYTES_MAX	= 2 << 20,	/* of all options together */
+	OPTION_BYTES_MAX	= 2 << 20,	/* of all options, and */
+	OPTION_BYTES_PER_EXPORT	= 32 << 10,
 	EXTENTS_MAX		= 512,		/* in a BLOCK_STATUS reply */
 	META_CONTEXT_ID		= 1,		/* base:allocation */
 };
@@ -91,6 +96,8 @@ struct out_chunk {
 	bool			ends_in_head;		/* the last iov grows */
 	bool			closed;			/* nothing is added */
 	size_t			bytes;			/* unsent */
+	size_t			weight;			/* of the folios that */
+	unsigned int		nr_weighed;		/* so many pins keep */
 	void			*copy;			/* of what was pinned */
 	struct iovec		iov[CHUNK_IOVS];
 	struct pin		pins[CHUNK_PINS];
@@ -160,6 +167,7 @@ struct conn {
 
 	/* Input. */
 	char			*tail;		/* NULL: in tail_small */
+	uint32_t		tail_size;	/* allocated */
 	uint32_t		tail_off, tail_len;
 	uint32_t		recv_max;	/* asked for at once */
 	char			tail_small[32];
@@ -175,19 +183,27 @@ struct conn {
 	unsigned int		stage_iov;	/* next byte goes here: */
 	size_t			stage_iov_off;
 	uint32_t		stage_left;
+	uint64_t		stage_limit_ns;	/* when it should be complete */
 	bool			stage_wait;	/* a coroutine waits for one */
 
 	/* Output.  While a simple reply is sent in pieces, its request owns
 	 * the stream and what others say is held back. */
 	struct outq		out, held;
+	unsigned int		nr_chunks;	/* in both */
+	size_t			weight;		/* of their chunks */
 	struct request		*owner;
 	TAILQ_HEAD(, request)	room_waiters;
+	uint64_t		nr_sent;	/* bytes */
 	size_t			charged;	/* by requests in flight */
 	size_t			accounted;	/* in shared->reply_bytes */
 	unsigned int		inflight;
 
-	/* Handshake. */
+	/* How long it takes, see timeout.c. */
 	struct timer		timeout;
+	bool			watched;	/* in transmission: it is armed */
+	uint64_t		nr_sent_before;	/* when it went off last */
+
+	/* Handshake. */
 	uint32_t		client_flags;
 	unsigned int		nr_options;
 	uint64_t		option_bytes;
@@ -223,7 +239,10 @@ void conn_set_blocked(struct conn *conn, bool blocked);
 /* Bytes of shared memory that it holds. */
 static inline size_t conn_held(const struct conn *conn)
 {
-	return conn->out.bytes + conn->held.bytes + conn->charged;
+	size_t queued = conn->out.bytes + conn->held.bytes;
+
+	return MAX(queued, conn->weight) + conn->charged +
+		conn->nr_chunks * sizeof(struct out_chunk);
 }
 /* How many it may hold, at this moment. */
 size_t conn_held_max(const struct conn *conn);
@@ -237,6 +256,15 @@ static inline uint32_t conn_piece_max(const struct conn *conn)
 {
 	return conn_is_tight(conn) ? HELD_MIN : PIECE_MAX;
 }
+
+/* timeout.c: the timer's function; let the handshake take its time from now on;
+ * see that a client in transmission does not take too long. */
+void timeout_expired(struct timer *timer);
+void timeout_handshake(struct conn *conn);
+void timeout_watch(struct conn *conn);
+/* When the payload of conn->write, which has its memory now, may have taken too
+ * long. */
+uint64_t timeout_stage_limit(const struct conn *conn);
 
 /* handshake.c: take up what is complete in [@p, @p + @len), return how much
  * that was; may kill. */

@@ -4,7 +4,8 @@
  *
  * Only options that need their data have it gathered, up to 64 KiB; the data
  * of others is dropped as it comes.  Time, the number of options and their
- * bytes are bounded before a client may do anything.
+ * bytes are bounded before a client may do anything; who looks at one export
+ * after the other gets more of each.
  */
 #include <errno.h>
 #include <string.h>
@@ -62,6 +63,8 @@ static uint16_t export_flags(const struct conn *conn,
 			NBD_SEND_FAST_ZERO;
 	if (conn->session.structured)
 		flags |= NBD_SEND_DF;
+	if (export->vol->rotational)
+		flags |= NBD_ROTATIONAL;
 	return flags;
 }
 
@@ -166,6 +169,8 @@ static uint32_t do_info(struct conn *conn, uint32_t option, const char *data,
 	reply_option(conn, option, NBD_REP_ACK);
 	if (option == NBD_OPT_GO)
 		enter(conn, export);
+	else
+		timeout_handshake(conn);
 	return NBD_REP_ACK;
 }
 
@@ -290,9 +295,12 @@ static size_t parse_flags(struct conn *conn, const char *p, size_t len)
 static const char *refuse_option(const struct conn *conn,
 				 const struct nbd_option_request *req)
 {
-	if (conn->nr_options >= OPTIONS_MAX)
+	uint64_t nr_exports = conn->cl->shared->exports->nr;
+
+	if (conn->nr_options >= OPTIONS_MAX + nr_exports * OPTIONS_PER_EXPORT)
 		return "too many options";
-	if (conn->option_bytes + req->len > OPTION_BYTES_MAX)
+	if (conn->option_bytes + req->len >
+	    OPTION_BYTES_MAX + nr_exports * OPTION_BYTES_PER_EXPORT)
 		return "too many bytes of options";
 	if (req->option == NBD_OPT_EXPORT_NAME)
 		return req->len > EXPORT_NAME_MAX ? "name is too long" : NULL;

@@ -9,6 +9,7 @@ libserver_a_SOURCES = \
 	server/handshake.c \
 	server/reply.c \
 	server/request.c \
+	server/timeout.c \
 	server/transmit.c \
 	$(NULL)
 

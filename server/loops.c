@@ -42,7 +42,7 @@ struct loops {
 	void			*single_arg;
 	/* Draining. */
 	bool			draining;
-	bool			hurried;
+	bool			hurried;	/* perhaps before draining */
 	unsigned int		nr_gone;
 	bool			all_gone;
 	struct timer		limit_timer;
@@ -272,7 +272,8 @@ static void take_client(struct work *work)
 	int ret;
 
 	ret = conn_start(&handover->sl->conns, handover->fd, handover->fd);
-	if (ret)
+	/* That it has gone already is its own affair. */
+	if (ret && ret != -ECONNRESET)
 		log_warn("cannot serve a client: %s", strerror(-ret));
 	free(handover);
 }
@@ -359,15 +360,21 @@ static void start_hurry(struct work *work)
 	conn_loop_hurry(&sl->conns);
 }
 
-void loops_hurry(struct loops *loops)
+static void hurry_all(struct loops *loops)
 {
-	if (!loops->draining || loops->hurried)
-		return;
-	loops->hurried = true;
 	for (unsigned int i = 0; i < loops->nr; i++) {
 		loops->list[i].hurry_work.fn = start_hurry;
 		loop_post(loops->list[i].loop, &loops->list[i].hurry_work);
 	}
+}
+
+void loops_hurry(struct loops *loops)
+{
+	if (loops->hurried)
+		return;
+	loops->hurried = true;
+	if (loops->draining)
+		hurry_all(loops);
 }
 
 static void limit_reached(struct timer *timer)
@@ -396,6 +403,8 @@ void loops_drain(struct loops *loops, uint64_t grace_ns, uint64_t limit_ns)
 		sl->drain_work.fn = start_drain;
 		loop_post(sl->loop, &sl->drain_work);
 	}
+	if (loops->hurried)
+		hurry_all(loops);
 	loops_wait(loops, &loops->all_gone);
 	loop_enter(loops_main(loops));
 	timer_cancel(&loops->limit_timer);

@@ -53,7 +53,8 @@ int loops_serve_single(struct loops *loops, int in_fd, int out_fd,
  */
 void loops_drain(struct loops *loops, uint64_t grace_ns, uint64_t limit_ns);
 
-/* Be quicker: close them now.  From an event on the first loop. */
+/* Be quicker: close them now, or as soon as they are drained.  From an event on
+ * the first loop. */
 void loops_hurry(struct loops *loops);
 
 #endif

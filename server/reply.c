@@ -32,7 +32,8 @@ struct out_chunk *reply_chunk_get(struct conn_pool *pool)
 	chunk->nr_pins = 0;
 	chunk->heads_len = 0;
 	chunk->ends_in_head = chunk->closed = false;
-	chunk->bytes = 0;
+	chunk->bytes = chunk->weight = 0;
+	chunk->nr_weighed = 0;
 	chunk->copy = NULL;
 	return chunk;
 }
@@ -63,18 +64,45 @@ void reply_pool_drain(struct conn_pool *pool)
 	pool->nr_chunks = 0;
 }
 
-static void push_chunk(struct outq *q, struct out_chunk *chunk)
+/* Learn what memory the pins keep that were added since. */
+static void weigh(struct conn *conn, struct out_chunk *chunk)
+{
+	size_t more = volume_pinned_bytes(conn->cl->shared->cache,
+					  chunk->pins + chunk->nr_weighed,
+					  chunk->nr_pins - chunk->nr_weighed);
+
+	chunk->nr_weighed = chunk->nr_pins;
+	chunk->weight += more;
+	conn->weight += more;
+}
+
+/* Some of its pins are released. */
+static void unweigh(struct conn *conn, struct out_chunk *chunk)
+{
+	conn->weight -= chunk->weight;
+	chunk->weight = 0;
+	chunk->nr_weighed = 0;
+}
+
+static void push_chunk(struct conn *conn, struct outq *q,
+		       struct out_chunk *chunk)
 {
 	STAILQ_INSERT_TAIL(&q->chunks, chunk, link);
 	q->last = chunk;
+	conn->nr_chunks++;
 }
 
-/* Remove the first. */
-static void pop_chunk(struct outq *q)
+/* Be done with the first. */
+static void pop_chunk(struct conn *conn, struct outq *q)
 {
+	struct out_chunk *chunk = STAILQ_FIRST(&q->chunks);
+
 	STAILQ_REMOVE_HEAD(&q->chunks, link);
 	if (STAILQ_EMPTY(&q->chunks))
 		q->last = NULL;
+	conn->nr_chunks--;
+	unweigh(conn, chunk);
+	reply_chunk_put(conn->pool, chunk);
 }
 
 /* Where @conn's next reply goes; @nbd's own place if it owns the stream. */
@@ -103,7 +131,7 @@ static struct out_chunk *out_room(struct conn *conn, struct outq *q,
 		conn_kill(conn);
 		return NULL;
 	}
-	push_chunk(q, chunk);
+	push_chunk(conn, q, chunk);
 	return chunk;
 }
 
@@ -346,7 +374,7 @@ void reply_chunk(struct conn *conn, const struct nbd_request *nbd, uint64_t pos,
 	}
 	put_content(conn, q, chunk, nbd, pos, chunk->pins, chunk->nr_pins,
 		    last);
-	push_chunk(q, chunk);
+	push_chunk(conn, q, chunk);
 }
 
 void reply_extents(struct conn *conn, const struct nbd_request *nbd,
@@ -393,7 +421,7 @@ void reply_disown(struct conn *conn)
 /* Tell the process what is held, if it changed enough to matter. */
 static void account(struct conn *conn)
 {
-	size_t held = conn->dead ? 0 : conn_held(conn);
+	size_t held = conn->dead ? 0 : conn_held(conn) + conn->tail_size;
 	size_t change = held > conn->accounted ? held - conn->accounted :
 						 conn->accounted - held;
 
@@ -448,6 +476,7 @@ static void unpin_sent(struct conn *conn, struct out_chunk *chunk)
 	if (nr == 0 || nr == chunk->nr_pins)
 		return;
 	volume_unpin(conn->cl->shared->cache, chunk->pins, nr);
+	unweigh(conn, chunk);
 	chunk->nr_pins -= nr;
 	memmove(chunk->pins, chunk->pins + nr,
 		chunk->nr_pins * sizeof(chunk->pins[0]));
@@ -467,11 +496,12 @@ static void send_chunks(struct conn *conn)
 			conn_kill(conn);
 			return;
 		}
-		if (n > 0)
+		if (n > 0) {
 			conn->out.bytes -= n;
+			conn->nr_sent += n;
+		}
 		if (n == (ssize_t)bytes) {
-			pop_chunk(&conn->out);
-			reply_chunk_put(conn->pool, chunk);
+			pop_chunk(conn, &conn->out);
 			continue;
 		}
 		/* A stream takes less than all only when it is full. */
@@ -512,14 +542,30 @@ static void copy_pinned(struct conn *conn, struct out_chunk *chunk)
 		p += iov->iov_len;
 	}
 	volume_unpin(conn->cl->shared->cache, chunk->pins, chunk->nr_pins);
+	unweigh(conn, chunk);
 	chunk->nr_pins = 0;
+}
+
+/* Does a client that takes nothing keep too much of the cache from others?
+ * Small parts of many folios keep more than their bytes tell. */
+static bool pins_too_much(struct conn *conn)
+{
+	struct out_chunk *chunk;
+
+	STAILQ_FOREACH(chunk, &conn->out.chunks, link)
+		weigh(conn, chunk);
+	STAILQ_FOREACH(chunk, &conn->held.chunks, link)
+		weigh(conn, chunk);
+	return conn_is_tight(conn) ||
+		(conn->weight > conn->out.bytes + conn->held.bytes &&
+		 conn->weight > conn_held_max(conn));
 }
 
 static void copy_if_tight(struct conn *conn)
 {
 	struct out_chunk *chunk;
 
-	if (!conn_is_tight(conn))
+	if (!pins_too_much(conn))
 		return;
 	STAILQ_FOREACH(chunk, &conn->out.chunks, link)
 		copy_pinned(conn, chunk);
@@ -532,9 +578,9 @@ void reply_resume(struct conn *conn)
 	if (conn->dead)
 		return;
 	send_chunks(conn);
-	account(conn);
 	if (unlikely(conn->blocked))
 		copy_if_tight(conn);
+	account(conn);
 	if (unlikely(!TAILQ_EMPTY(&conn->room_waiters)))
 		request_wake_room(conn);
 }
@@ -545,18 +591,14 @@ void reply_flush(struct conn *conn)
 		reply_resume(conn);
 		return;
 	}
-	account(conn);
 	copy_if_tight(conn);
+	account(conn);
 }
 
 static void drop_queue(struct conn *conn, struct outq *q)
 {
-	struct out_chunk *chunk;
-
-	while ((chunk = STAILQ_FIRST(&q->chunks))) {
-		pop_chunk(q);
-		reply_chunk_put(conn->pool, chunk);
-	}
+	while (!STAILQ_EMPTY(&q->chunks))
+		pop_chunk(conn, q);
 	q->bytes = 0;
 }
 

@@ -380,10 +380,13 @@ static void stage_main(void *arg)
 {
 	struct request *r = arg;
 	struct conn *conn = r->conn;
+	unsigned int *nr_waiters = &conn->cl->shared->nr_stage_waiters;
 	struct stage *stage = NULL;
 	int ret;
 
+	__atomic_add_fetch(nr_waiters, 1, __ATOMIC_RELAXED);
 	ret = stage_alloc_wait(conn->vol, r->nbd.pos, r->nbd.len, &stage);
+	__atomic_sub_fetch(nr_waiters, 1, __ATOMIC_RELAXED);
 	if (conn->dead) {
 		stage_free(stage);
 	} else {

@@ -32,6 +32,7 @@
 #define STAGING_MAX		(UINT64_C(128) << 20)
 #define REPLY_BUDGET		(UINT64_C(128) << 20)
 #define HANDSHAKE_TIMEOUT_NS	(10 * NSEC_PER_SEC)
+#define STALL_TIMEOUT_NS	(15 * NSEC_PER_SEC)
 #define BLOCK_PREFERRED		4096
 #define BLOCK_MAX		(UINT32_C(32) << 20)
 /* How long clients that have nothing under way may stay once we stop, and
@@ -426,6 +427,7 @@ static int start_engine(struct server *s)
 	s->shared = (struct conn_shared) {
 		.exports = &s->exports, .cache = s->cache,
 		.handshake_timeout_ns = HANDSHAKE_TIMEOUT_NS,
+		.stall_timeout_ns = STALL_TIMEOUT_NS,
 		/* What is pinned cannot be evicted. */
 		.reply_budget = MIN(REPLY_BUDGET, s->params->cache_size / 4),
 	};

@@ -91,6 +91,8 @@ void transmit_stage_ready(struct conn *conn, struct stage *stage, int error)
 	conn->stage_iov = 0;
 	conn->stage_iov_off = 0;
 	conn->stage_left = conn->write.len;
+	conn->stage_limit_ns = timeout_stage_limit(conn);
+	timeout_watch(conn);
 }
 
 /* Find frames for the payload of conn->write. */

@@ -304,6 +304,7 @@ static void fill_volume(struct raw *raw, const struct bdev *bdev,
 	vol->mode = params->mode;
 	vol->read_only = params->read_only || bdev->read_only;
 	vol->max_io = bdev->max_io;
+	vol->rotational = bdev->rotational;
 	if (vol->read_only)
 		return;
 	vol->can_unmap = can_punch(bdev) || bdev->can_zero;

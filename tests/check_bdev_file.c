@@ -361,6 +361,73 @@ START_TEST(more_requests_than_a_ring_holds_all_complete)
 }
 END_TEST
 
+/* A hook that starts requests, as the connections' does, and is called after
+ * the ring's. */
+struct late {
+	struct turn_hook	hook;
+	struct loop		*loop;
+	struct bdev		*bdev;
+	uint8_t			*buf;
+	unsigned int		round, left;
+	struct iovec		iov;
+	struct bdev_req		req[20];
+};
+
+static struct late late;
+static const unsigned int late_rounds[] = { 1, 7, 8, 9, 20, 1, 16 };
+
+static void late_done(struct bdev_req *req)
+{
+	ck_assert_int_eq(req->ret, 0);
+	late.left--;
+}
+
+static void late_hook(struct turn_hook *hook)
+{
+	unsigned int i, nr;
+
+	if (late.left)
+		return;
+	if (late.round == ARRAY_SIZE(late_rounds)) {
+		loop_stop(late.loop);
+		return;
+	}
+	(void)hook;
+	nr = late_rounds[late.round++];
+	late.left = nr;
+	late.iov = (struct iovec){ late.buf, 4096 };
+	for (i = 0; i < nr; i++) {
+		late.req[i] = (struct bdev_req){
+			.op = BDEV_READ, .len = 4096, .iov = &late.iov,
+			.nr_iov = 1, .done = late_done,
+		};
+		bdev_submit(late.bdev, &late.req[i]);
+	}
+}
+
+START_TEST(what_is_submitted_at_the_end_of_a_turn_completes)
+{
+	make_file(4096);
+	late = (struct late){
+		.hook = { .fn = late_hook },
+		.bdev = open_bdev(engines[_i]),
+		.buf = aligned_alloc(4096, 4096),
+	};
+	ck_assert_int_eq(loop_new(&late.loop), 0);
+	loop_enter(late.loop);
+	ck_assert_int_eq(bdev_loop_init(late.loop), 0);
+	loop_add_hook(late.loop, &late.hook);
+	ck_assert_int_eq(loop_run(late.loop), 0);
+	ck_assert_uint_eq(late.bdev->stats.ops[BDEV_READ], 62);
+	loop_del_hook(late.loop, &late.hook);
+	bdev_loop_fini(late.loop);
+	loop_enter(NULL);
+	loop_free(late.loop);
+	bdev_close(&late.bdev);
+	free(late.buf);
+}
+END_TEST
+
 static void vector_co(void *arg)
 {
 	struct bdev *bdev = arg;
@@ -957,6 +1024,8 @@ static Suite *file_suite(void)
 	tcase_add_test(tc, empty_file_can_be_opened);
 	tcase_add_loop_test(tc, more_requests_than_a_ring_holds_all_complete, 0,
 			    NR_ENGINES);
+	tcase_add_loop_test(tc, what_is_submitted_at_the_end_of_a_turn_completes,
+			    0, NR_ENGINES);
 	tcase_add_loop_test(tc, as_many_buffers_as_allowed, 0, NR_ENGINES);
 	tcase_add_loop_test(tc, four_loops_hammer_one_file, 0, NR_ENGINES);
 	tcase_add_loop_test(tc, space_is_given_and_taken_back, 0, NR_ENGINES);

@@ -194,7 +194,7 @@ START_TEST(errors_are_the_requests_own)
 	ck_assert_int_eq(engine_write(engine, 100, buf, 100, 0), -EIO);
 	ck_assert(disk_has_pattern(engine, 0, BLOCK, 1));
 	ck_assert_int_eq(engine_flush(engine), 0);
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert_uint_eq(engine->cache->pool.cached_pages, 0);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }

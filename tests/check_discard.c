@@ -67,7 +67,7 @@ START_TEST(a_part_of_a_folio_goes_and_the_rest_stays)
 	ck_assert(reads_pattern(engine, KIB(80), KIB(176), 1));
 	ck_assert_uint_eq(dev_ops(engine, BDEV_READ), reads);
 	ck_assert(reads_zero(engine, KIB(32), KIB(16)));
-	engine_check(engine, true);
+	check_idle(engine);
 	go_cold(engine);
 	ck_assert(reads_zero(engine, KIB(32), KIB(16)));
 	ck_assert(reads_pattern(engine, KIB(48), KIB(32), 2));
@@ -118,7 +118,7 @@ START_TEST(readers_keep_the_bytes_that_they_have_pinned)
 	check_pins(&pv, 0, 1);
 	ck_assert(reads_pattern(engine, KIB(64), KIB(64), 3));
 	volume_unpin(engine->cache, pins, pv.nr);
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 END_TEST
@@ -174,7 +174,7 @@ START_TEST(nobody_waits_for_a_reader_when_memory_is_in_pieces)
 		ck_assert(reads_pattern(engine, KIB(128), KIB(16), 2));
 	volume_unpin(engine->cache, pins, pv.nr);
 	volume_unpin(engine->cache, held, nr);
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 END_TEST
@@ -206,7 +206,7 @@ START_TEST(a_range_larger_than_the_cache_is_dropped_frame_by_frame)
 	check_pins(&pv, 3 * BLOCK, 2);
 	ck_assert_uint_eq(engine->vol->dirty_bytes, 2 * BLOCK);
 	volume_unpin(engine->cache, pins, pv.nr);
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert_uint_le(engine->cache->pool.cached_pages, kept + 4);
 	ck_assert(reads_pattern(engine, 3 * BLOCK, BLOCK, 2));
 	ck_assert(reads_zero(engine, 4 * BLOCK, MIB(1)));
@@ -293,7 +293,7 @@ START_TEST(a_trim_that_fails_says_so)
 	sim_set_fault(engine->bdev, BDEV_ZERO, 1, UINT64_MAX, EIO, false);
 	ck_assert_int_eq(engine_trim(engine, 0, KIB(128), 0), -EIO);
 	ck_assert_int_eq(engine_zero(engine, 0, KIB(128), 0), -EIO);
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert(reads_pattern(engine, KIB(128), KIB(128), 1));
 	sim_set_fault(engine->bdev, BDEV_DISCARD, 0, 0, 0, false);
 	sim_set_fault(engine->bdev, BDEV_ZERO, 0, 0, 0, false);

@@ -194,7 +194,7 @@ static void model_finish(struct model *m, const struct fault_case *c)
 	settle(m->engine, NSEC_PER_MSEC);
 	ret = engine_flush(m->engine);
 	ck_assert_int_eq(ret, doubt ? -EIO : 0);
-	engine_check(m->engine, true);
+	check_idle(m->engine);
 	ck_assert_uint_eq(m->engine->vol->dirty_bytes, 0);
 	sim_peek(m->engine->bdev, 0, disk, SIZE);
 	ck_assert(as_known(m, disk, 0, SIZE));

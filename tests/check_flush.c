@@ -9,6 +9,14 @@
 #include "tests/proof.h"
 #include "tests/stubstore.h"
 
+static struct volume_stats volume_stats_of(const struct volume *vol)
+{
+	struct volume_stats stats;
+
+	volume_get_stats(vol, &stats);
+	return stats;
+}
+
 #define BLOCK	4096u
 
 static struct engine *stub_engine(struct stub **stubp)
@@ -42,7 +50,7 @@ START_TEST(flushes_that_come_during_a_pass_share_the_next)
 	for (unsigned int i = 0; i < ARRAY_SIZE(flushes); i++)
 		ck_assert_int_eq(flushes[i].ret, 0);
 	ck_assert_uint_eq(stub->nr_flushes, 2);
-	ck_assert_uint_eq(engine->vol->stats.flushes, 20);
+	ck_assert_uint_eq(volume_stats_of(engine->vol).flushes, 20);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 END_TEST
@@ -222,6 +230,32 @@ START_TEST(a_flush_retries_what_failed_and_tells_the_truth)
 }
 END_TEST
 
+/* Whatever is queued, armed or in flight of the background writer then. */
+START_TEST(a_volume_that_cannot_be_stored_still_stops)
+{
+	uint64_t seed = test_seed("stop");
+
+	for (unsigned int i = 0; i < 60; i++) {
+		struct engine_params params = {
+			.seed = seed + i, .cache_size = MIB(1),
+			.vol.sim = { .seed = seed + i, .size = MIB(2),
+				     .latency_max_ns = 100000 },
+		};
+		struct engine *engine = engine_start(&params);
+		struct random rnd;
+
+		random_init(&rnd, seed + i);
+		sim_set_fault(engine->bdev, BDEV_WRITE, 1 + i % 3, UINT64_MAX,
+			      EIO, false);
+		for (unsigned int n = 0; n < 30; n++)
+			must_write(engine, n * 2 * BLOCK, BLOCK, 2, 0);
+		if (i % 2)
+			settle(engine, random_below(&rnd, 6 * NSEC_PER_SEC));
+		ck_assert_int_eq(engine_stop(&engine), -EIO);
+	}
+}
+END_TEST
+
 static Suite *flush_suite(void)
 {
 	Suite *suite = suite_create("flush");
@@ -235,6 +269,7 @@ static Suite *flush_suite(void)
 	tcase_add_test(tc, the_device_is_flushed_only_if_something_was_written);
 	tcase_add_test(tc, an_unsafe_volume_flushes_nothing);
 	tcase_add_test(tc, a_flush_retries_what_failed_and_tells_the_truth);
+	tcase_add_test(tc, a_volume_that_cannot_be_stored_still_stops);
 	suite_add_tcase(suite, tc);
 	return suite;
 }

@@ -51,7 +51,7 @@ START_TEST(folio_blocks_are_those_that_a_range_touches)
 	struct random rnd;
 
 	random_init(&rnd, test_seed("folio_blocks"));
-	for (unsigned int i = 0; i < 20000; i++) {
+	for (unsigned int i = 0; i < 5000; i++) {
 		unsigned int shift = 9 + (unsigned int)random_below(&rnd, 4);
 		uint32_t size = 64u << shift;
 		uint32_t off = (uint32_t)random_below(&rnd, size);
@@ -75,7 +75,7 @@ START_TEST(runs_of_blocks_make_up_the_bits)
 	struct random rnd;
 
 	random_init(&rnd, test_seed("block_run"));
-	for (unsigned int i = 0; i < 20000; i++) {
+	for (unsigned int i = 0; i < 2000; i++) {
 		uint64_t bits = random_u64(&rnd), seen = 0;
 		unsigned int first, nr, end = 0;
 

@@ -151,7 +151,7 @@ START_TEST(no_frame_is_given_twice_and_buddies_join_again)
 			take(o, &rnd, used, pages);
 		else if (random_one_in(&rnd, 2))
 			give(o, used, pages);
-		if (i % 500 == 0)
+		if (i % 3000 == 0)
 			ck_assert_uint_eq(check_free(used), PAGES + STAGING -
 					  pages[0] - pages[1]);
 		ck_assert_uint_eq(pool.cached_pages, pages[POOL_CACHE]);

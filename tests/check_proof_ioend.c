@@ -247,7 +247,7 @@ START_TEST(t10_adjacent_ioends_in_random_order_make_few_transactions)
 	/* Two would do: before the bad block and behind it; but the first few
 	 * that complete find nobody to merge with. */
 	ck_assert_uint_le(stub->nr_end_io, 16);
-	engine_check(t->engine, true);
+	check_idle(t->engine);
 	/* It is stored at last. */
 	t->failed = UINT64_MAX;
 	ck_assert_int_eq(engine_stop(&t->engine), 0);
@@ -416,7 +416,7 @@ static void t28_round(struct random *rnd)
 	t28_dirty(engine, rnd, dirty, stub.block_shift);
 	ck_assert_int_eq(engine_flush(engine), 0);
 	ck_assert_mem_eq(t->sent, dirty, sizeof(t->sent));
-	engine_check(engine, true);
+	check_idle(engine);
 	sim_set_observer(engine->bdev, NULL, NULL);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 	free(dirty);

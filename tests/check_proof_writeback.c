@@ -120,7 +120,7 @@ START_TEST(t05_sync_all_writes_the_other_nine)
 	ck_assert_uint_eq(engine->vol->dirty_bytes, BLOCK);
 	ck_assert_uint_eq(engine->vol->nr_failed, 1);
 	ck_assert_uint_eq(stub->nr_discards, 1);
-	engine_check(engine, true);
+	check_idle(engine);
 	for (unsigned int i = 0; i < 10; i++)
 		ck_assert(disk_has_pattern(engine, i * 2 * BLOCK, BLOCK, 2) ==
 			  (i != 2));
@@ -245,7 +245,7 @@ START_TEST(t06_two_cyclic_passes_and_a_holder_of_folios_end)
 	for (unsigned int i = 0; i < 60; i++)
 		ck_assert(disk_has_pattern(engine, i * 2 * BLOCK, BLOCK,
 					   i % 10 || i >= 40 ? 2 : 3));
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 END_TEST
@@ -265,7 +265,7 @@ START_TEST(t07_kth_write_fails_and_nothing_is_lost_or_stuck)
 	ck_assert_int_eq(engine_flush(engine), -EIO);
 	ck_assert_uint_eq(engine->vol->inflight_bytes, 0);
 	ck_assert_uint_eq(engine->vol->dirty_bytes, BLOCK);
-	engine_check(engine, true);
+	check_idle(engine);
 	reads_apart(engine, 0, 12, 2);
 	ck_assert_int_eq(engine_flush(engine), 0);
 	for (unsigned int i = 0; i < 12; i++)
@@ -394,7 +394,7 @@ START_TEST(t09_impossible_answer_is_an_io_error)
 	ck_assert_int_eq(engine_flush(engine), -EIO);
 	ck_assert_int_eq(engine_flush(engine), -EIO);
 	ck_assert_uint_eq(dev_ops(engine, BDEV_WRITE), 0);
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert_uint_eq(engine->vol->dirty_bytes, 3 * BLOCK);
 	stub->answer = STUB_ADD;
 	ck_assert_int_eq(engine_flush(engine), 0);
@@ -416,7 +416,7 @@ START_TEST(t09_single_block_steps_make_up_the_run)
 	ck_assert_uint_eq(stub->nr_range_calls, 37);
 	ck_assert_uint_eq(dev_ops(engine, BDEV_WRITE), 1);
 	ck_assert(disk_has_pattern(engine, BLOCK, len, 2));
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 END_TEST
@@ -433,7 +433,7 @@ START_TEST(t09_hole_means_no_io_and_no_stuck_folio)
 	ck_assert_int_eq(engine_flush(engine), 0);
 	ck_assert_uint_eq(dev_ops(engine, BDEV_WRITE), 0);
 	ck_assert_uint_eq(engine->vol->dirty_bytes, 0);
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 END_TEST
@@ -448,7 +448,7 @@ START_TEST(t09_hole_behind_data_in_one_answer_is_not_stuck)
 	stub->answer = STUB_HALF_HOLE;
 	ck_assert_int_eq(engine_flush(engine), 0);
 	ck_assert_uint_eq(dev_bytes(engine, BDEV_WRITE), BLOCK);
-	engine_check(engine, true);
+	check_idle(engine);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 END_TEST

@@ -30,13 +30,12 @@ static void teardown(void)
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 
-/* The background writer's tick is posted to the loop: be on it. */
-static void lock(void)
+static void lock(void) ACQUIRE(&shard->lock)
 {
 	mutex_lock(&shard->lock);
 }
 
-static void unlock(void)
+static void unlock(void) RELEASE(&shard->lock)
 {
 	mutex_unlock(&shard->lock);
 }
@@ -46,13 +45,14 @@ static uint64_t key_of(uint32_t page)
 	return folio_key(engine->vol->id, (uint64_t)page * FRAME_SIZE);
 }
 
-static struct folio *lookup(uint32_t page)
+static struct folio *lookup(uint32_t page) REQUIRES(&shard->lock)
 {
 	return shard_lookup_locked(shard, key_of(page),
 				   key_hash(key_of(page)));
 }
 
 static struct folio *insert(uint32_t page, unsigned int order)
+	REQUIRES(&shard->lock)
 {
 	uint32_t frame = pool_alloc(pool, POOL_CACHE, order, false);
 	struct folio *folio = pool_folio(pool, frame);
@@ -83,7 +83,7 @@ END_TEST
 
 /* A folio at @page as large as alignment and neighbours allow, or none. */
 static void model_insert(struct folio **model, uint32_t page,
-			 unsigned int order)
+			 unsigned int order) REQUIRES(&shard->lock)
 {
 	for (uint32_t i = 0; i < (1u << order); i++)
 		if (model[page + i])
@@ -94,6 +94,7 @@ static void model_insert(struct folio **model, uint32_t page,
 }
 
 static void model_remove(struct folio **model, uint32_t page)
+	REQUIRES(&shard->lock)
 {
 	struct folio *folio = model[page];
 	uint32_t first = (uint32_t)(folio->key - key_of(0));
@@ -105,6 +106,7 @@ static void model_remove(struct folio **model, uint32_t page)
 }
 
 static void model_replace(struct folio **model, uint32_t page)
+	REQUIRES(&shard->lock)
 {
 	struct folio *old = model[page];
 	uint32_t first = (uint32_t)(old->key - key_of(0));
@@ -126,6 +128,7 @@ static void model_replace(struct folio **model, uint32_t page)
 
 /* Change the bits of a folio in one of the legal ways. */
 static void model_bits(struct random *rnd, struct folio *folio)
+	REQUIRES(&shard->lock)
 {
 	uint64_t some = random_u64(rnd) & folio->uptodate;
 	struct volume *vol = engine->vol;
@@ -157,6 +160,7 @@ static void model_bits(struct random *rnd, struct folio *folio)
 
 /* End all writes; all that is dirty goes to the disk at the end. */
 static void model_quiesce(struct folio **model)
+	REQUIRES(&shard->lock)
 {
 	for (uint32_t page = 0; page < PAGES; page++)
 		if (model[page])

@@ -32,7 +32,6 @@ noinst_PROGRAMS += tests/no-uring
 tests_no_uring_SOURCES = tests/no-uring.c
 
 EXTRA_DIST += \
-	bench/connections \
 	tests/clients.sh \
 	tests/namespace.sh \
 	tests/note-acked.py \

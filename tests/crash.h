@@ -54,6 +54,12 @@ struct crash_op {
 	uint64_t		arg;
 };
 
+/* What a mapstore case has. */
+#define CRASH_MS_DELALLOC	(1u << 0)
+#define CRASH_MS_SCATTER	(1u << 1)
+#define CRASH_MS_FUA_BY_WRITE	(1u << 2)
+#define CRASH_MS_NO_ZERO	(1u << 3)
+
 struct crash_case {
 	uint64_t		seed;		/* of the schedule and the disk */
 	enum volume_mode	mode;
@@ -68,6 +74,13 @@ struct crash_case {
 	uint64_t		max_read;	/* bytes pinned by one client */
 	uint64_t		images;		/* looked at after each FLUSH */
 	uint64_t		image_one_in;	/* requests of the device */
+	/*
+	 * On tests/mapstore instead of raw: its map is in memory, so there are
+	 * no crashes, but what is stored is looked at as if there were.
+	 */
+	uint64_t		mapstore;
+	uint64_t		ms_flags, ms_extent, ms_stale_one_in;
+	uint64_t		ms_delay_ns;	/* of end_io */
 
 	struct crash_op		*ops;
 	unsigned int		nr_ops;

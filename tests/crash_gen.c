@@ -14,7 +14,11 @@ struct gen {
 	struct random		rnd;
 	struct crash_case	*cs;
 	uint32_t		nr_clients;
+	uint64_t		hot;		/* bytes of the corner */
 	bool			faulty, crashes;
+	/* A storm: much of one kind, and the background writes all it can. */
+	bool			stormy;
+	enum crash_kind		favourite;
 };
 
 static uint64_t below(struct gen *gen, uint64_t bound)
@@ -79,9 +83,35 @@ static void gen_cache(struct gen *gen)
 	}
 	cs->staging_pages = between(gen, 80, 512);
 	cs->background_pct = one_in(gen, 2) ? 0 : between(gen, 1, 40);
+	if (gen->stormy)
+		cs->background_pct = 1;
 	cs->hard_pct = one_in(gen, 2) ? 0 : between(gen, 5, 80);
 	cs->max_read = MAX(cs->cache_pages / (4 * gen->nr_clients),
 			   UINT64_C(1)) * FRAME_SIZE;
+}
+
+/* A quarter of the cases; not with modes that go around the cache. */
+static void gen_mapstore(struct gen *gen)
+{
+	struct crash_case *cs = gen->cs;
+
+	if (cs->mode == VOLUME_NONE || cs->mode == VOLUME_DIRECTSYNC ||
+	    !one_in(gen, 4))
+		return;
+	cs->mapstore = 1;
+	gen->crashes = false;
+	cs->block_shift = 12;
+	cs->disk_block = 512;
+	/* Its device does not end where the volume does. */
+	cs->size = round_down64(cs->size, 512);
+	cs->sparse = cs->space_pct = 0;
+	cs->ms_flags = below(gen, 16);
+	if (one_in(gen, 2))
+		cs->ms_extent = between(gen, 1, 16) * FRAME_SIZE;
+	if (one_in(gen, 2))
+		cs->ms_stale_one_in = between(gen, 2, 20);
+	if (one_in(gen, 2))
+		cs->ms_delay_ns = between(gen, 1, 500000);
 }
 
 static enum volume_mode gen_mode(struct gen *gen, int wanted)
@@ -107,7 +137,7 @@ static uint64_t gen_pos(struct gen *gen)
 	uint64_t room = cs->size, pos;
 
 	if (one_in(gen, 2))
-		room = MIN(room, UINT64_C(64) << 10);
+		room = MIN(room, gen->hot);
 	pos = below(gen, room / unit) * unit;
 	if (one_in(gen, 10))
 		pos = cs->size - MIN(cs->size, between(gen, 1, 24) *
@@ -157,6 +187,8 @@ static enum crash_kind gen_kind(struct gen *gen)
 
 	for (i = 0; i < ARRAY_SIZE(weights); i++)
 		sum += weights[i].weight;
+	if (gen->stormy && one_in(gen, 3))
+		return gen->favourite;
 	n = below(gen, sum);
 	for (i = 0; n >= weights[i].weight; i++)
 		n -= weights[i].weight;
@@ -203,7 +235,7 @@ static void gen_request(struct gen *gen, struct crash_op *op)
 		/* fallthrough */
 	case CRASH_WRITE:
 	case CRASH_STAGE:
-		if (one_in(gen, 7))
+		if (one_in(gen, gen->stormy ? 3 : 7))
 			op->flags |= VOLUME_FUA;
 		break;
 	case CRASH_STALL:
@@ -228,7 +260,7 @@ static void gen_op(struct gen *gen, struct crash_op *op)
 	if (gen->crashes && one_in(gen, 50)) {
 		op->kind = one_in(gen, 3) ? CRASH_KILL : CRASH_CUT;
 		op->arg = one_in(gen, 4) ? 0 : below(gen, 30);
-	} else if (gen->faulty && one_in(gen, 30)) {
+	} else if (gen->faulty && one_in(gen, gen->stormy ? 8 : 30)) {
 		op->kind = one_in(gen, 3) ? CRASH_HEAL : CRASH_FAULT;
 		op->pos = gen_device_op(gen);
 		op->arg = between(gen, 1, 10);
@@ -237,10 +269,19 @@ static void gen_op(struct gen *gen, struct crash_op *op)
 			op->flags |= CRASH_PARTIAL;
 		if (one_in(gen, 3))
 			op->flags |= CRASH_ENOSPC;
+		/* Of a FUA write this one does not cost the device's word. */
+		if (gen->stormy && one_in(gen, 2)) {
+			op->pos = BDEV_WRITE;
+			op->flags |= CRASH_ENOSPC;
+		}
 	} else {
 		gen_request(gen, op);
 	}
 }
+
+static const enum crash_kind favourites[] = {
+	CRASH_FLUSH, CRASH_FLUSH, CRASH_TRIM, CRASH_ZERO, CRASH_STALL,
+};
 
 void crash_generate(uint64_t seed, const struct crash_options *options,
 		    struct crash_case *cs)
@@ -255,9 +296,13 @@ void crash_generate(uint64_t seed, const struct crash_options *options,
 				    between(&gen, 2, CRASH_CLIENTS_MAX));
 	gen.faulty = one_in(&gen, 3);
 	gen.crashes = one_in(&gen, 3);
+	gen.stormy = one_in(&gen, 3);
+	gen.favourite = favourites[below(&gen, ARRAY_SIZE(favourites))];
+	gen.hot = FRAME_SIZE * (one_in(&gen, 3) ? 3 : 16);
 	gen_volume(&gen);
 	gen_disk(&gen);
 	gen_cache(&gen);
+	gen_mapstore(&gen);
 	cs->images = between(&gen, 1, 4);
 	cs->image_one_in = between(&gen, 4, 40);
 	cs->nr_ops = options->nr_ops ? options->nr_ops :

@@ -7,6 +7,7 @@
 #define FOLIOD_TESTS_CRASH_INNER_H
 
 #include "tests/crash.h"
+#include "tests/mapstore.h"
 #include "tests/oracle.h"
 
 #define SAVED_MAX	2u	/* images to boot from at the end */
@@ -23,6 +24,7 @@ struct run {
 	const struct crash_case	*cs;
 	struct crash_stats	*stats;
 	struct engine		*engine;
+	struct mapstore		*ms;		/* its store, or NULL: raw */
 	struct oracle		*oracle;
 	struct client		clients[CRASH_CLIENTS_MAX];
 	uint64_t		progress;	/* operations ended */
@@ -51,6 +53,9 @@ static inline bool run_over(const struct run *run)
 {
 	return run->failed || run->killed || sim_is_cut(run->engine->bdev);
 }
+
+/* What the device has now, into run->image. */
+void run_peek(struct run *run);
 
 /* Draw @nr images of a crash at this moment and look at them. */
 void run_look_at_images(struct run *run, uint64_t nr);

@@ -383,7 +383,7 @@ static void op_cut(struct run *run, const struct crash_op *op)
 /* The process ends here; what its device has, it keeps. */
 static void op_kill(struct run *run)
 {
-	sim_peek(run->engine->bdev, 0, run->image, run->cs->size);
+	run_peek(run);
 	run->killed = true;
 	if (!oracle_check_image(run->oracle, ORACLE_KILL, run->image))
 		run_fail(run, "%s", oracle_message(run->oracle));
@@ -433,10 +433,12 @@ void crash_op_run(struct client *client, const struct crash_op *op)
 		op_heal(run);
 		break;
 	case CRASH_CUT:
-		op_cut(run, op);
+		if (!run->ms)
+			op_cut(run, op);
 		break;
 	case CRASH_KILL:
-		op_kill(run);
+		if (!run->ms)
+			op_kill(run);
 		break;
 	case CRASH_NR_KINDS:
 		break;

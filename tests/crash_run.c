@@ -41,11 +41,22 @@ static void save_image(struct run *run)
 {
 	unsigned int i = run->nr_saved++ % SAVED_MAX;
 
+	/* Bytes of a mapstore are nothing to boot from. */
+	if (run->ms)
+		return;
 	if (!run->saved[i])
 		run->saved[i] = malloc(run->cs->size);
 	if (!run->saved[i])
 		abort();
 	memcpy(run->saved[i], run->image, run->cs->size);
+}
+
+void run_peek(struct run *run)
+{
+	if (run->ms)
+		mapstore_peek(run->ms, 0, run->image, run->cs->size);
+	else
+		sim_peek(run->engine->bdev, 0, run->image, run->cs->size);
 }
 
 void run_look_at_images(struct run *run, uint64_t nr)
@@ -55,9 +66,9 @@ void run_look_at_images(struct run *run, uint64_t nr)
 	while (nr-- && !run_over(run)) {
 		enum oracle_crash crash = ORACLE_CUT;
 
-		if (random_one_in(&run->rnd, 5)) {
+		if (run->ms || random_one_in(&run->rnd, 5)) {
 			crash = ORACLE_KILL;
-			sim_peek(bdev, 0, run->image, run->cs->size);
+			run_peek(run);
 		} else {
 			sim_crash_image(bdev, random_u64(&run->rnd),
 					run->image);
@@ -86,6 +97,31 @@ static void observe(void *arg, const struct bdev_req *req)
 }
 
 /* ---- a world ---- */
+
+static int open_mapstore(struct cache *cache, struct loop *home,
+			 struct bdev **bdevp, void *arg, struct volume **volp)
+{
+	struct run *run = arg;
+	const struct crash_case *cs = run->cs;
+	struct mapstore_params params = {
+		.size = cs->size,
+		.block_shift = (unsigned int)cs->block_shift,
+		.mode = cs->mode,
+		.delalloc = cs->ms_flags & CRASH_MS_DELALLOC,
+		.scatter = cs->ms_flags & CRASH_MS_SCATTER,
+		.extent_max = cs->ms_extent,
+	};
+	int ret = mapstore_open(cache, home, bdevp, &params, &run->ms);
+
+	if (ret)
+		return ret;
+	run->ms->fua_by_write = cs->ms_flags & CRASH_MS_FUA_BY_WRITE;
+	run->ms->no_zero = cs->ms_flags & CRASH_MS_NO_ZERO;
+	run->ms->stale_one_in = (unsigned int)cs->ms_stale_one_in;
+	run->ms->end_io_delay_ns = cs->ms_delay_ns;
+	*volp = &run->ms->vol;
+	return 0;
+}
 
 static void world_begin(struct run *run, const void *image)
 {
@@ -116,6 +152,12 @@ static void world_begin(struct run *run, const void *image)
 		},
 	};
 
+	if (cs->mapstore) {
+		params.vol.sim.size = 3 * round_up64(cs->size, 1 << 16);
+		params.vol.open = open_mapstore;
+		params.vol.open_arg = run;
+		params.vol.block_shift = 0;
+	}
 	run->engine = engine_start(&params);
 	run->killed = false;
 	run->fault_mask = 0;
@@ -183,7 +225,7 @@ static void world_again(struct run *run)
 		abort();
 	if (!run->killed) {
 		/* The cut has settled it. */
-		sim_peek(run->engine->bdev, 0, run->image, size);
+		run_peek(run);
 		if (!oracle_check_image(run->oracle, ORACLE_CUT, run->image))
 			run_fail(run, "%s", oracle_message(run->oracle));
 	}
@@ -214,6 +256,9 @@ static void quiesce_co(void *arg)
 		sim_set_stall(bdev, (enum bdev_op)op, false);
 	}
 	ret = volume_flush(vol);
+	/* The last faults may have been on their way. */
+	if (ret)
+		ret = volume_flush(vol);
 	if (ret && !bdev->flush_failed)
 		run_fail(run, "FLUSH does not recover: %s", strerror(-ret));
 	if (run->cs->mode != VOLUME_UNSAFE && (vol->dirty_bytes ||
@@ -222,9 +267,11 @@ static void quiesce_co(void *arg)
 	if (!ret)
 		crash_op_run(&run->clients[0], &flush);
 	crash_read_all(run);
-	while (__atomic_load_n(&vol->nr_background, __ATOMIC_ACQUIRE))
+	do
 		coroutine_sleep_ns(POLL_NS);
-	coroutine_sleep_ns(POLL_NS);
+	while (__atomic_load_n(&vol->nr_background, __ATOMIC_ACQUIRE) ||
+	       __atomic_load_n(&vol->inflight_bytes, __ATOMIC_ACQUIRE));
+	engine_check(run->engine, true);
 }
 
 struct compare {
@@ -281,7 +328,8 @@ static void world_end(struct run *run)
 	engine_run(run->engine, quiesce_co, run);
 	if (run->failed)
 		return;
-	engine_check(run->engine, true);
+	if (run->ms && !mapstore_check(run->ms, !run->engine->vol->dirty_bytes))
+		run_fail(run, "the map does not hold together");
 	for (unsigned int i = 0; i < SAVED_MAX && !run->failed; i++) {
 		if (run->saved[i])
 			boot_saved(run, run->saved[i]);

@@ -53,6 +53,8 @@ static const struct {
 	FIELD(latency_min_ns), FIELD(latency_max_ns), FIELD(sparse),
 	FIELD(space_pct), FIELD(write_cache), FIELD(short_one_in),
 	FIELD(lacks), FIELD(max_read), FIELD(images), FIELD(image_one_in),
+	FIELD(mapstore), FIELD(ms_flags), FIELD(ms_extent),
+	FIELD(ms_stale_one_in), FIELD(ms_delay_ns),
 #undef FIELD
 };
 

@@ -160,6 +160,17 @@ int volume_read(struct volume *vol, uint64_t pos, uint32_t len,
 	return ret;
 }
 
+uint64_t volume_pinned_bytes(const struct cache *cache, const struct pin *pins,
+			     unsigned int nr)
+{
+	uint64_t bytes = 0;
+
+	(void)cache;
+	for (unsigned int i = 0; i < nr; i++)
+		bytes += pins[i].frame ? PAGE : 0;
+	return bytes;
+}
+
 void volume_unpin(struct cache *cache, const struct pin *pins, unsigned int nr)
 {
 	uint64_t bytes = 0;

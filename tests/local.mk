@@ -149,6 +149,8 @@ tests_crash_SOURCES = \
 	tests/engine.c \
 	tests/engine.h \
 	tests/engine_check.c \
+	tests/mapstore.c \
+	tests/mapstore.h \
 	tests/oracle.c \
 	tests/oracle.h \
 	$(NULL)
@@ -183,6 +185,7 @@ check_PROGRAMS += \
 	tests/check_nomem \
 	tests/check_pool \
 	tests/check_proof_ioend \
+	tests/check_proof_through \
 	tests/check_proof_volume \
 	tests/check_proof_write \
 	tests/check_proof_writeback \
@@ -219,6 +222,11 @@ tests_check_proof_ioend_SOURCES = \
 	$(ENGINE_TEST_SOURCES) \
 	$(NULL)
 tests_check_proof_ioend_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_proof_through_SOURCES = \
+	tests/check_proof_through.c \
+	$(ENGINE_TEST_SOURCES) \
+	$(NULL)
+tests_check_proof_through_LDADD = $(ENGINE_TEST_LIBS)
 tests_check_proof_volume_SOURCES = \
 	tests/check_proof_volume.c \
 	$(ENGINE_TEST_SOURCES) \
@@ -226,8 +234,9 @@ tests_check_proof_volume_SOURCES = \
 tests_check_proof_volume_LDADD = $(ENGINE_TEST_LIBS)
 tests_check_proof_write_SOURCES = \
 	tests/check_proof_write.c \
-	$(ENGINE_TEST_SOURCES) \
 	tests/mapstore.c \
+	tests/mapstore.h \
+	$(ENGINE_TEST_SOURCES) \
 	$(NULL)
 tests_check_proof_write_LDADD = $(ENGINE_TEST_LIBS)
 tests_check_proof_writeback_SOURCES = \

@@ -27,6 +27,9 @@ struct entry {
 	/* It came back (or was what the world began with) at that time, and
 	 * counts as answered then; 0: as its op says. */
 	uint32_t	renewed;
+	/* A read that began then met it, and it was no longer in flight: all
+	 * that was answered by then came before it. */
+	uint32_t	seen;
 	bool		base;		/* the world began with it: durable */
 };
 
@@ -198,34 +201,49 @@ static bool displaces(const struct oracle *oracle, const struct entry *entry,
 	return op->acked && op->answered < before && (!durable || op->durable);
 }
 
-/* Versions that were answered before this time cannot be met. */
-static uint32_t floor_of(const struct oracle *oracle,
-			 const struct granule *granule, bool durable,
-			 uint32_t before)
+/*
+ * Has @entry come out of the way of one that displaces it?  Of all but
+ * @entry's own time of being seen, which is no reason against itself.
+ */
+static bool is_gone(const struct oracle *oracle, const struct granule *granule,
+		    const struct entry *entry, bool durable, uint32_t before)
 {
-	uint32_t floor = 0;
+	uint32_t at = answered(oracle, entry);
 
 	for (uint32_t i = 0; i < granule->nr; i++) {
-		const struct entry *entry = &granule->entries[i];
+		const struct entry *other = &granule->entries[i];
 
-		if (displaces(oracle, entry, durable, before))
-			floor = MAX(floor, oracle->ops[entry->id].submitted);
-	}
-	return floor;
-}
-
-/* May @id (0: any zeroes) be met in @granule above @floor? */
-static bool may_meet(const struct oracle *oracle, const struct granule *granule,
-		     uint32_t id, uint32_t floor)
-{
-	for (uint32_t i = 0; i < granule->nr; i++) {
-		const struct entry *entry = &granule->entries[i];
-
-		if (answered(oracle, entry) >= floor &&
-		    (entry->id == id || (!id && is_zeroes(oracle, entry->id))))
+		if (!displaces(oracle, other, durable, before))
+			continue;
+		if (at < oracle->ops[other->id].submitted ||
+		    (other != entry && at < other->seen))
 			return true;
 	}
 	return false;
+}
+
+/*
+ * May @id (0: any zeroes) be met in @granule?  Returns as how many of the
+ * versions, the last of which is in *@entryp.
+ */
+static unsigned int may_meet(const struct oracle *oracle,
+			     const struct granule *granule, uint32_t id,
+			     bool durable, uint32_t before,
+			     struct entry **entryp)
+{
+	unsigned int nr = 0;
+
+	for (uint32_t i = 0; i < granule->nr; i++) {
+		struct entry *entry = &granule->entries[i];
+
+		if (entry->id != id && (id || !is_zeroes(oracle, entry->id)))
+			continue;
+		if (is_gone(oracle, granule, entry, durable, before))
+			continue;
+		*entryp = entry;
+		nr++;
+	}
+	return nr;
 }
 
 static uint32_t oldest_reader(const struct oracle *oracle)
@@ -242,15 +260,20 @@ static uint32_t oldest_reader(const struct oracle *oracle)
 /* Forget what neither a reader nor a crash can meet. */
 static void prune(struct oracle *oracle, struct granule *granule)
 {
-	uint32_t floor = floor_of(oracle, granule, true,
-				  oldest_reader(oracle));
-	uint32_t kept = 0;
+	uint32_t before = oldest_reader(oracle), kept = 0;
+	struct granule old = *granule;
 
-	for (uint32_t i = 0; i < granule->nr; i++) {
-		if (answered(oracle, &granule->entries[i]) >= floor)
-			granule->entries[kept++] = granule->entries[i];
+	granule->entries = NULL;
+	granule->nr = granule->max = 0;
+	for (uint32_t i = 0; i < old.nr; i++) {
+		if (is_gone(oracle, &old, &old.entries[i], true, before))
+			continue;
+		granule->entries = grow(granule->entries, kept, &granule->max,
+					sizeof(struct entry));
+		granule->entries[kept++] = old.entries[i];
 	}
 	granule->nr = kept;
+	free(old.entries);
 }
 
 /* ---- requests ---- */
@@ -291,13 +314,13 @@ static void renew(struct oracle *oracle, const struct op *op)
 
 	for (uint64_t g = op->pos / oracle->unit; g < end; g++) {
 		struct granule *granule = &oracle->granules[g];
-		uint32_t floor = floor_of(oracle, granule, true, NEVER);
 
+		/* What has gone for good goes before the rest comes back. */
+		prune(oracle, granule);
 		for (uint32_t i = 0; i < granule->nr; i++) {
 			struct entry *entry = &granule->entries[i];
 
-			if (answered(oracle, entry) >= floor &&
-			    answered(oracle, entry) < op->answered)
+			if (answered(oracle, entry) < op->answered)
 				entry->renewed = op->answered;
 		}
 	}
@@ -411,14 +434,20 @@ bool oracle_read_check(struct oracle *oracle, uint32_t since, uint64_t pos,
 	for (uint64_t g = pos / oracle->unit; g < (pos + len) / oracle->unit;
 	     g++, bytes += oracle->unit) {
 		const struct granule *granule = &oracle->granules[g];
+		struct entry *entry;
+		unsigned int nr = 0;
 		uint32_t id;
 
-		if (recognise(oracle, g, bytes, &id) &&
-		    may_meet(oracle, granule, id,
-			     floor_of(oracle, granule, false, since)))
-			continue;
-		complain(oracle, "a read", g, bytes, since);
-		return false;
+		if (recognise(oracle, g, bytes, &id))
+			nr = may_meet(oracle, granule, id, false, since,
+				      &entry);
+		if (!nr) {
+			complain(oracle, "a read", g, bytes, since);
+			return false;
+		}
+		/* Of several that are alike it is not known which it was. */
+		if (nr == 1 && displaces(oracle, entry, false, since))
+			entry->seen = MAX(entry->seen, since);
 	}
 	return true;
 }
@@ -439,11 +468,11 @@ bool oracle_check_image(struct oracle *oracle, enum oracle_crash crash,
 	for (uint64_t g = 0; g < oracle->nr_granules;
 	     g++, bytes += oracle->unit) {
 		const struct granule *granule = &oracle->granules[g];
+		struct entry *entry;
 		uint32_t id;
 
 		if (recognise(oracle, g, bytes, &id) &&
-		    may_meet(oracle, granule, id,
-			     floor_of(oracle, granule, durable, NEVER)))
+		    may_meet(oracle, granule, id, durable, NEVER, &entry))
 			continue;
 		complain(oracle, crash == ORACLE_CUT ? "after a power cut" :
 			 "after kill -9", g, bytes, oracle->now);

@@ -7,7 +7,9 @@
  * may still be met there; every write fills its granules with a pattern that
  * names the write, so that what is read says which version it is.
  *
- *   version A is out of the way of B:  A was answered before B was submitted
+ *   version A is out of the way of B:  A was answered before B was submitted,
+ *                            or before a read began that met B when B, too,
+ *                            had been answered: so A came before it
  *   a reader may meet A      unless some B that was acknowledged before the
  *                            read began has A out of its way
  *   a power cut may leave A  unless some such B is durable: acknowledged with

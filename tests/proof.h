@@ -116,6 +116,13 @@ static inline void settle(struct engine *engine, uint64_t ns)
 	engine_run(engine, settle_co, &ns);
 }
 
+/* Once the background writer has come to rest as well. */
+static inline void check_idle(struct engine *engine)
+{
+	settle(engine, 100 * NSEC_PER_MSEC);
+	engine_check(engine, true);
+}
+
 static inline uint64_t dev_ops(const struct engine *engine, enum bdev_op op)
 {
 	return engine->bdev->stats.ops[op];

@@ -34,7 +34,8 @@ for yes in can_cache can_df can_fast_zero can_flush can_fua can_multi_conn \
 	has "$yes: true"
 done
 has 'is_read_only: false'
-has 'is_rotational: false'
+# As the disk below is.
+has 'is_rotational: '
 has 'block_size_minimum: 1'
 has 'block_size_preferred: 4096'
 has 'block_size_maximum: 33554432'
@@ -65,7 +66,11 @@ for can in read flush fua cache multi-conn; do
 done
 nbdinfo --is read-only "$ro" || fail "not read-only"
 ! nbdinfo --is read-only "$uri" || fail "read-only"
-! nbdinfo --is rotational "$uri" || fail "rotational"
+if nbdinfo "$uri" | grep -q 'is_rotational: true'; then
+	nbdinfo --is rotational "$uri" || fail "not rotational"
+else
+	! nbdinfo --is rotational "$uri" || fail "rotational"
+fi
 ! nbdinfo --is tls "$uri" || fail "TLS"
 
 # The map: a hole, 64 KiB of data, a hole; and after writes through us.

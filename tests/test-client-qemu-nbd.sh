@@ -15,12 +15,19 @@ start_foliod -p 0 -U "$dir/sock" \
 for to in "-k $dir/sock" "-b 127.0.0.1 -p $port"; do
 	# shellcheck disable=SC2086 # several words
 	qemu-nbd -L $to >"$dir/out" || fail "qemu-nbd -L $to"
-	cat >"$dir/want" <<'EOF'
+	# The disk below may be a rotational one.
+	rw='0xded ( flush fua trim'
+	ro='0x58f ( readonly flush fua df'
+	if grep -q rotational "$dir/out"; then
+		rw='0xdfd ( flush fua rotational trim'
+		ro='0x59f ( readonly flush fua rotational df'
+	fi
+	cat >"$dir/want" <<EOF
 exports available: 2
 export: 'one'
 description: The first
 size: 1048576
-flags: 0xded ( flush fua trim zeroes df multi cache fast-zero )
+flags: $rw zeroes df multi cache fast-zero )
 min block: 1
 opt block: 4096
 max block: 33554432
@@ -28,7 +35,7 @@ available meta contexts: 1
 base:allocation
 export: 'two'
 size: 2097152
-flags: 0x58f ( readonly flush fua df multi cache )
+flags: $ro multi cache )
 min block: 512
 opt block: 4096
 max block: 33554432
