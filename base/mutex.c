@@ -33,7 +33,6 @@ static void note_locked(struct mutex *mutex)
 	assert(nr_held < HELD_MAX);
 	held[nr_held++] = mutex;
 	mutex->held = true;
-	mutex->owner = pthread_self();
 }
 
 void mutex_init(struct mutex *mutex, enum lock_rank rank)

@@ -2,8 +2,7 @@
 /*
  * mutex.h - mutexes with a rank, so that debug builds check the lock order.
  *
- * A thread takes mutexes in strictly rising rank, except that a rank marked
- * below as "several" may be held more than once.  mutex_trylock() does not
+ * A thread takes mutexes in strictly rising rank.  mutex_trylock() does not
  * wait and so may go against the order.  No mutex is held across
  * coroutine_yield(): debug builds assert that too.
  */
@@ -45,8 +44,7 @@ struct CAPABILITY("mutex") mutex {
 	pthread_mutex_t	lock;
 #ifdef FOLIOD_DEBUG
 	enum lock_rank	rank;
-	bool		held;		/* by owner, for mutex_assert_held() */
-	pthread_t	owner;
+	bool		held;		/* for mutex_fini() */
 #endif
 };
 

@@ -63,9 +63,10 @@ int cache_new(const struct cache_params *params, struct cache **cachep)
 	if (!is_power_of_2(choose_shards(params)) || pages < 64 ||
 	    (params->size < CACHE_SIZE_MIN && params->nr_shards != 1))
 		return -EINVAL;
-	cache = calloc(1, sizeof(*cache));
+	cache = aligned_alloc(CACHE_LINE, sizeof(*cache));
 	if (!cache)
 		return -ENOMEM;
+	memset(cache, 0, sizeof(*cache));
 	cache->size = params->size;
 	cache->nr_shards = choose_shards(params);
 	ret = pool_init(&cache->pool, pages, params->staging_max / FRAME_SIZE);
@@ -77,6 +78,7 @@ int cache_new(const struct cache_params *params, struct cache **cachep)
 	throttle_init(&cache->throttle,
 		      params->size / 100 * (background ? background : 10),
 		      params->size / 100 * (hard ? hard : 20));
+	range_lock_init(&cache->starving);
 	mutex_init(&cache->volumes_lock, RANK_VOLUME);
 	*cachep = cache;
 	return 0;
@@ -94,6 +96,7 @@ void cache_free(struct cache *cache)
 		shard_fini(&cache->shards[i]);
 	free(cache->shards);
 	throttle_fini(&cache->throttle);
+	range_lock_fini(&cache->starving);
 	mutex_fini(&cache->volumes_lock);
 	pool_fini(&cache->pool);
 	free(cache->volumes);
@@ -184,22 +187,30 @@ uint64_t cache_reclaim(struct cache *cache, uint64_t pages)
 	return got;
 }
 
-/* Small caches evict one by one, as the policy means it; large ones in
- * batches, which spares locking. */
-static uint64_t reclaim_batch(const struct cache *cache, unsigned int order)
+/* Small caches evict one by one, as the policy means it; large ones some more
+ * than they must, which spares locking. */
+static uint64_t spare_batch(const struct cache *cache)
 {
-	return (UINT64_C(1) << order) +
-	       MIN(cache->pool.cache_pages / 1024, RECLAIM_BATCH - 1);
+	return MIN(cache->pool.cache_pages / 1024, RECLAIM_BATCH - 1);
+}
+
+void cache_make_room(struct cache *cache, uint32_t pages)
+{
+	int64_t missing = pages - pool_cache_room(&cache->pool);
+
+	if (unlikely(missing > 0))
+		cache_reclaim(cache, (uint64_t)missing);
 }
 
 uint32_t cache_alloc(struct cache *cache, unsigned int order)
 {
+	int64_t missing = (1 << order) - pool_cache_room(&cache->pool);
 	uint32_t frame;
 
-	if (pool_cache_room(&cache->pool) < (1u << order))
-		cache_reclaim(cache, reclaim_batch(cache, order));
+	if (missing > 0)
+		cache_reclaim(cache, (uint64_t)missing + spare_batch(cache));
 	frame = pool_alloc(&cache->pool, POOL_CACHE, order, true);
-	if (!frame && cache_reclaim(cache, reclaim_batch(cache, 0)))
+	if (!frame && cache_reclaim(cache, 1 + spare_batch(cache)))
 		frame = pool_alloc(&cache->pool, POOL_CACHE, order, true);
 	return frame;
 }

@@ -21,6 +21,9 @@ struct cache {
 	struct pool		pool;
 	struct throttle		throttle;
 
+	/* Held by the one read that waits for memory with folios pinned. */
+	struct range_lock	starving;
+
 	struct mutex		volumes_lock;	/* RANK_VOLUME */
 	/* Guarded by volumes_lock; by id, 0 is never used. */
 	struct volume		**volumes;
@@ -47,6 +50,12 @@ static inline struct shard *volume_shard(const struct volume *vol, uint64_t pos)
 uint64_t cache_reclaim(struct cache *cache, uint64_t pages);
 
 /*
+ * Have the cache within its limit with @pages more, as far as folios can go
+ * without waiting.  No shard's lock is held.
+ */
+void cache_make_room(struct cache *cache, uint32_t pages);
+
+/*
  * A folio for the cache of at most @order, evicting what it takes.  Its frame,
  * or 0 when nothing can go without waiting.  No shard's lock is held.
  */
@@ -63,7 +72,7 @@ void cache_kick_flushers(struct cache *cache);
  * for those locked or in flight.  In a coroutine, with the range held
  * exclusively.
  */
-int cache_drop_range(struct volume *vol, uint64_t start, uint64_t end);
+void cache_drop_range(struct volume *vol, uint64_t start, uint64_t end);
 
 /* volume_write() for a caller who holds the range exclusively; in modes with a
  * cache. */
@@ -81,9 +90,11 @@ uint32_t pin_cached(struct volume *vol, uint64_t pos, uint32_t len,
  * Read what is missing at @iter's position, for up to @len bytes of its
  * mapping, and pin it as pin_cached() would (unless @pv is NULL).  Returns how
  * far it came: 0 means "look again" (somebody else was faster, or the mapping
- * is stale and marked so), or -errno.  In a coroutine.
+ * is stale and marked so), or -errno; without @wait that is -ENOBUFS where it
+ * would have to wait for memory.  In a coroutine.
  */
-int64_t fill_run(struct iomap_iter *iter, uint64_t len, struct pinvec *pv);
+int64_t fill_run(struct iomap_iter *iter, uint64_t len, struct pinvec *pv,
+		 bool wait);
 
 /* Make all blocks that [@pos, @pos + @len) touches uptodate.  @flags is 0, or
  * IOMAP_RANGE_HELD if the caller holds the range.  0 or -errno. */
@@ -104,11 +115,11 @@ int volume_write_all(struct volume *vol);
 
 /* ---- direct.c: modes none and directsync ---- */
 
+/* Pins what it reads; -ENOBUFS if it may not @wait for memory, but must. */
 int direct_read(struct volume *vol, uint64_t pos, uint32_t len,
-		struct pinvec *pv);
+		struct pinvec *pv, bool wait);
 int direct_write(struct volume *vol, uint64_t pos, uint32_t len,
-		 const struct iovec *iov, unsigned int nr_iov,
-		 unsigned int flags);
+		 const struct iovec *iov, unsigned int flags);
 
 static inline bool volume_is_direct(const struct volume *vol)
 {

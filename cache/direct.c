@@ -75,9 +75,10 @@ static int write_blocks(struct volume *vol, uint64_t pos, uint64_t len,
 	return ret;
 }
 
-/* A bounce folio for up to @len bytes; its size in *@sizep. */
+/* A bounce folio for up to @len bytes; its size in *@sizep.  NULL if there is
+ * none and it may not @wait. */
 static struct folio *get_bounce(struct volume *vol, uint64_t len,
-				uint32_t *sizep)
+				uint32_t *sizep, bool wait)
 {
 	struct pool *pool = &vol->cache->pool;
 	unsigned int order = 0;
@@ -85,7 +86,10 @@ static struct folio *get_bounce(struct volume *vol, uint64_t len,
 
 	while (order < FOLIO_ORDER_MAX && (FRAME_SIZE << order) < len)
 		order++;
-	frame = cache_alloc_wait(vol->cache, order);
+	frame = wait ? cache_alloc_wait(vol->cache, order) :
+		       cache_alloc(vol->cache, order);
+	if (!frame)
+		return NULL;
 	*sizep = folio_size(pool_folio(pool, frame));
 	return pool_folio(pool, frame);
 }
@@ -104,9 +108,10 @@ static void pin_bounce(struct volume *vol, struct folio *folio, uint32_t off,
 }
 
 int direct_read(struct volume *vol, uint64_t pos, uint32_t len,
-		struct pinvec *pv)
+		struct pinvec *pv, bool wait)
 {
 	struct pool *pool = &vol->cache->pool;
+	unsigned int first = pv->nr;
 
 	while (len) {
 		uint64_t start = round_down64(pos, DIRECT_BLOCK);
@@ -115,7 +120,10 @@ int direct_read(struct volume *vol, uint64_t pos, uint32_t len,
 		struct folio *folio;
 		int ret;
 
-		folio = get_bounce(vol, (uint64_t)off + len, &size);
+		folio = get_bounce(vol, (uint64_t)off + len, &size,
+				   wait || pv->nr == first);
+		if (!folio)
+			return -ENOBUFS;
 		n = MIN(len, size - off);
 		ret = read_blocks(vol, start,
 				  MIN(round_up64(off + n, DIRECT_BLOCK),
@@ -181,7 +189,7 @@ static int64_t write_step(struct volume *vol, uint64_t pos, uint32_t len,
 	char *buf;
 	int ret;
 
-	folio = get_bounce(vol, pos - start + len, &size);
+	folio = get_bounce(vol, pos - start + len, &size, true);
 	buf = pool_data(pool, pool_frame(pool, folio));
 	end = MIN(pos + len, start + size);
 	whole_end = MIN(round_up64(end, DIRECT_BLOCK), vol->size);
@@ -202,15 +210,13 @@ static int64_t write_step(struct volume *vol, uint64_t pos, uint32_t len,
 }
 
 int direct_write(struct volume *vol, uint64_t pos, uint32_t len,
-		 const struct iovec *iov, unsigned int nr_iov,
-		 unsigned int flags)
+		 const struct iovec *iov, unsigned int flags)
 {
 	bool fua = vol->mode == VOLUME_DIRECTSYNC || (flags & VOLUME_FUA);
 	bool by_write = fua && (!vol->store_ops->fua_by_write ||
 				vol->store_ops->fua_by_write(vol));
 	uint32_t done = 0;
 
-	(void)nr_iov;
 	assert(range_within(pos, len, vol->size) && !vol->read_only);
 	while (done < len) {
 		int64_t n = write_step(vol, pos + done, len - done, iov, done,

@@ -14,6 +14,7 @@
 #include "cache/writeback.h"
 
 #define PROBE_SIZE	(UINT64_C(1) << 20)
+#define RELAX_PAGES	4096u	/* looked at in a row, before others run */
 
 /* ---- dropping folios ---- */
 
@@ -171,31 +172,35 @@ static void drop_by_frames(struct volume *vol, uint64_t start, uint64_t end)
 	 * writer waits for the range. */
 	fresh = __atomic_load_n(&pool->fresh, __ATOMIC_ACQUIRE);
 	for (uint32_t frame = 1; frame < fresh; frame++) {
-		/* A hint; drop_at() looks under the lock. */
-		uint64_t key = __atomic_load_n(&pool->folios[frame].key,
-					       __ATOMIC_RELAXED);
-		uint64_t pos = key_pos(key);
+		uint64_t key, pos;
 
+		if (frame % RELAX_PAGES == 0)
+			coroutine_relax();
+		/* A hint; drop_at() looks under the lock. */
+		key = __atomic_load_n(&pool->folios[frame].key,
+				      __ATOMIC_RELAXED);
+		pos = key_pos(key);
 		if (key == KEY_NONE || key_volume(key) != vol->id)
 			continue;
 		if (pos < end && pos + FRAME_SIZE > start)
 			drop_at(vol, MAX(pos, start), start, end);
-		if (frame % 4096 == 0)
-			coroutine_relax();
 	}
+	/* A folio that reaches beyond the range may have been replaced behind
+	 * our back, by who writes to its other part. */
+	drop_at(vol, start, start, end);
+	drop_at(vol, end - 1, start, end);
 }
 
-int cache_drop_range(struct volume *vol, uint64_t start, uint64_t end)
+void cache_drop_range(struct volume *vol, uint64_t start, uint64_t end)
 {
 	uint64_t pos = start;
 
 	if ((end - start) / FRAME_SIZE > vol->cache->pool.nr_frames / 4) {
 		drop_by_frames(vol, start, end);
-		return 0;
+		return;
 	}
 	while (pos < end)
 		pos = drop_at(vol, pos, start, end);
-	return 0;
 }
 
 /* ---- zeroes as data ---- */
@@ -203,21 +208,26 @@ int cache_drop_range(struct volume *vol, uint64_t start, uint64_t end)
 typedef int (*write_fn)(struct volume *vol, uint64_t pos, uint32_t len,
 			const void *buf, unsigned int flags);
 
-/* With @write: volume_write(), or cache_write_held(). */
+/*
+ * With @write: volume_write(), or cache_write_held(); the latter goes on after
+ * an error, lest what was dropped from the cache be read as the device has it.
+ */
 static int write_zeroes(struct volume *vol, uint64_t pos, uint64_t len,
 			unsigned int flags, write_fn write)
 {
-	while (len) {
+	int err = 0;
+
+	while (len && (!err || write == cache_write_held)) {
 		uint32_t n = (uint32_t)MIN(len, (uint64_t)VOLUME_ZERO_MAX);
 		int ret = write(vol, pos, n, volume_zeroes,
 				flags & VOLUME_FUA);
 
-		if (ret)
-			return ret;
+		if (!err)
+			err = ret;
 		pos += n;
 		len -= n;
 	}
-	return 0;
+	return err;
 }
 
 /* ---- the two requests ---- */

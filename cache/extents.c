@@ -6,7 +6,7 @@
 
 #include "cache/cache_internal.h"
 
-/* Add @ext behind what is there, merging equals; false when the array is full. */
+/* Add @ext behind what is there, merging equals; false if there is no room. */
 static bool add_extent(struct volume_extent *extents, unsigned int *nr,
 		       unsigned int max, const struct volume_extent *ext)
 {

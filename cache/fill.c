@@ -27,6 +27,8 @@ struct fill {
 	struct iomap_iter	*iter;
 	uint64_t		start, end;	/* bytes covered by segs */
 	struct folio		*spare;		/* allocated, not yet used */
+	bool			wait;		/* for memory */
+	bool			starved;	/* there was none without waiting */
 	unsigned int		nr;
 	struct fill_seg		segs[FILL_SEGS_MAX];
 	struct iovec		iov[FILL_SEGS_MAX];
@@ -250,10 +252,12 @@ static bool get_spare(struct fill *fill, unsigned int order)
 	uint32_t frame;
 
 	drop_spare(fill);
-	frame = fill->nr ? cache_alloc(cache, order) :
-			   cache_alloc_wait(cache, order);
-	if (!frame)
+	frame = fill->wait && !fill->nr ? cache_alloc_wait(cache, order) :
+					  cache_alloc(cache, order);
+	if (!frame) {
+		fill->starved = true;
 		return false;
+	}
 	fill->spare = pool_folio(&cache->pool, frame);
 	return true;
 }
@@ -360,11 +364,12 @@ static uint32_t publish_seg(struct fill *fill, struct fill_seg *seg, int error,
 	return done;
 }
 
-int64_t fill_run(struct iomap_iter *iter, uint64_t len, struct pinvec *pv)
+int64_t fill_run(struct iomap_iter *iter, uint64_t len, struct pinvec *pv,
+		 bool wait)
 {
 	struct volume *vol = iter->vol;
 	uint64_t pos = iter->pos, end = pos + len;
-	struct fill fill = { .vol = vol, .iter = iter };
+	struct fill fill = { .vol = vol, .iter = iter, .wait = wait };
 	struct range range;
 	bool held = iter->flags & IOMAP_RANGE_HELD;
 	uint64_t done = pos;
@@ -378,6 +383,8 @@ int64_t fill_run(struct iomap_iter *iter, uint64_t len, struct pinvec *pv)
 	if (fill.nr) {
 		ret = read_segs(&fill);
 		zero_tail(&fill);
+	} else if (fill.starved) {
+		ret = -ENOBUFS;
 	}
 	for (unsigned int i = 0; i < fill.nr; i++)
 		done += publish_seg(&fill, &fill.segs[i], ret, done, end, pv);
@@ -390,6 +397,11 @@ static int fill_body(struct iomap_iter *iter)
 {
 	uint64_t n;
 
+	/* Nothing to read ahead; what is to be written into must be there. */
+	if (iter->iomap.type == IOMAP_HOLE && !(iter->flags & IOMAP_RANGE_HELD)) {
+		iomap_iter_advance(iter, iomap_iter_length(iter));
+		return 0;
+	}
 	while ((n = iomap_iter_length(iter)) > 0) {
 		struct pin pins[16];
 		struct pinvec pv = { .pins = pins, .max = ARRAY_SIZE(pins) };
@@ -400,7 +412,7 @@ static int fill_body(struct iomap_iter *iter)
 
 		volume_unpin(iter->vol->cache, pv.pins, pv.nr);
 		if (!done)
-			done = fill_run(iter, n, NULL);
+			done = fill_run(iter, n, NULL, true);
 		if (done < 0)
 			return (int)done;
 		if (iter->iomap.flags & IOMAP_F_STALE)

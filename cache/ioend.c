@@ -462,7 +462,6 @@ int ioend_submit(struct writepage_ctx *wpc, int error)
 	if (!ioend)
 		return error;
 	wpc->ioend = NULL;
-	wpc->nr_ioends++;
 	ioend->wpc = NULL;
 	if (error) {
 		/* In flight already: it ends the way all end. */

@@ -241,7 +241,6 @@ static uint32_t *budget_of(struct pool *pool, enum pool_use use,
 uint32_t pool_alloc(struct pool *pool, enum pool_use use, unsigned int order,
 		    bool smaller)
 {
-	unsigned int wanted = order;
 	uint32_t limit, frame = 0;
 	uint32_t *used = budget_of(pool, use, &limit);
 
@@ -253,11 +252,8 @@ uint32_t pool_alloc(struct pool *pool, enum pool_use use, unsigned int order,
 			break;
 		order--;
 	}
-	if (frame) {
+	if (frame)
 		__atomic_store_n(used, *used + (1u << order), __ATOMIC_RELAXED);
-		if (order < wanted)
-			pool->order_fallbacks++;
-	}
 	mutex_unlock(&pool->lock);
 	if (frame)
 		folio_reset(pool, frame, order, use == POOL_STAGING ?

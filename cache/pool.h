@@ -40,7 +40,8 @@ struct pool {
 	uint32_t		ghost_pages;
 	uint32_t		ghost_mask;	/* buckets - 1 */
 
-	struct mutex		lock;		/* RANK_POOL */
+	struct mutex		lock __attribute__((aligned(CACHE_LINE)));
+						/* RANK_POOL */
 	/* Guarded by lock. */
 	struct frame_list	free[FOLIO_ORDER_MAX + 1];
 	uint32_t		fresh;		/* frames from here on were never
@@ -50,7 +51,6 @@ struct pool {
 	struct ghost_slot	(*ghost)[8];
 	uint32_t		ghost_clock;
 	uint64_t		evictions;	/* pages */
-	uint64_t		order_fallbacks;
 
 	/* Atomic, written under lock. */
 	uint32_t		cached_pages;	/* allocated for the cache */
@@ -104,12 +104,11 @@ uint32_t pool_alloc(struct pool *pool, enum pool_use use, unsigned int order,
  * be over its limit until the next reclaim). */
 void pool_adopt(struct pool *pool, struct folio *folio);
 
-/* Pages that the cache may still take. */
-static inline uint32_t pool_cache_room(const struct pool *pool)
+/* Pages that the cache may still take; less than 0 while it has to give. */
+static inline int64_t pool_cache_room(const struct pool *pool)
 {
-	uint32_t used = __atomic_load_n(&pool->cached_pages, __ATOMIC_RELAXED);
-
-	return used < pool->cache_pages ? pool->cache_pages - used : 0;
+	return (int64_t)pool->cache_pages -
+	       __atomic_load_n(&pool->cached_pages, __ATOMIC_RELAXED);
 }
 
 /* Give a folio back.  It is in no index, on no queue, not pinned. */

@@ -173,8 +173,12 @@ int volume_read_inline(struct volume *vol, uint64_t pos, uint32_t len,
 	return 0;
 }
 
-/* Answer from one mapping: what is cached, zeroes, or what is read now. */
-static int read_body(struct iomap_iter *iter, struct pinvec *pv)
+/*
+ * Answer from one mapping: what is cached, zeroes, or what is read now.  Unless
+ * @wait waits for memory only as long as nothing is pinned from @first on.
+ */
+static int read_body(struct iomap_iter *iter, struct pinvec *pv,
+		     unsigned int first, bool wait)
 {
 	uint64_t n;
 
@@ -188,7 +192,7 @@ static int read_body(struct iomap_iter *iter, struct pinvec *pv)
 		if (!done && iter->iomap.type == IOMAP_HOLE)
 			done = (int64_t)add_zeroes(pv, n);
 		else if (!done)
-			done = fill_run(iter, n, pv);
+			done = fill_run(iter, n, pv, wait || nr == first);
 		if (done < 0)
 			return (int)done;
 		/* What is pinned is part of the answer, also if the mapping
@@ -203,25 +207,47 @@ static int read_body(struct iomap_iter *iter, struct pinvec *pv)
 	return 0;
 }
 
+static int read_pinned(struct volume *vol, uint64_t pos, uint32_t len,
+		       struct pinvec *pv, bool wait)
+{
+	struct iomap_iter iter = { .vol = vol, .pos = pos, .len = len };
+	unsigned int first = pv->nr;
+	int ret;
+
+	if (volume_is_direct(vol)) {
+		ret = direct_read(vol, pos, len, pv, wait);
+	} else {
+		while ((ret = iomap_iter_next(&iter)) > 0)
+			iter.status = read_body(&iter, pv, first, wait);
+	}
+	if (ret)
+		unpin_from(vol, pv, first);
+	return ret;
+}
+
 int volume_read(struct volume *vol, uint64_t pos, uint32_t len,
 		struct pinvec *pv, struct readahead *ra)
 {
-	struct iomap_iter iter = { .vol = vol, .pos = pos, .len = len };
-	unsigned int nr = pv->nr;
+	struct range_lock *starving = &vol->cache->starving;
+	struct range turn;
 	int ret;
 
 	assert(range_within(pos, len, vol->size));
-	if (volume_is_direct(vol)) {
-		ret = direct_read(vol, pos, len, pv);
-	} else {
+	if (!volume_is_direct(vol))
 		readahead_miss(vol, ra, pos, len);
-		while ((ret = iomap_iter_next(&iter)) > 0)
-			iter.status = read_body(&iter, pv);
+	ret = read_pinned(vol, pos, len, pv, false);
+	if (unlikely(ret == -ENOBUFS)) {
+		/*
+		 * Many who wait for memory and meanwhile keep what they have
+		 * would wait for each other: so only one does at a time, the
+		 * others have let go and wait for their turn.
+		 */
+		range_lock_exclusive(starving, &turn, 0, 1);
+		ret = read_pinned(vol, pos, len, pv, true);
+		range_unlock(starving, &turn);
 	}
-	if (ret) {
-		unpin_from(vol, pv, nr);
+	if (ret)
 		return ret;
-	}
 	count_read(vol, len);
 	return 0;
 }

@@ -61,6 +61,9 @@ int stage_alloc(struct volume *vol, uint64_t pos, uint32_t len,
 	stage = stage_new(vol, pos, len);
 	if (!stage)
 		return -ENOMEM;
+	/* The cache may sit in our frames: it was over its limit with payloads
+	 * that it adopted while nothing could go. */
+	cache_make_room(vol->cache, 0);
 	while (done < len) {
 		uint32_t n = add_piece(stage, pos + done, len - done);
 

@@ -23,23 +23,22 @@ void throttle_fini(struct throttle *throttle)
 	mutex_fini(&throttle->lock);
 }
 
-static uint64_t promised(const struct throttle *throttle)
+/* Sequentially consistent for the sake of wait_for_room(). */
+static uint64_t load(const uint64_t *counter)
 {
-	return __atomic_load_n(&throttle->promised_bytes, __ATOMIC_RELAXED);
+	return __atomic_load_n(counter, __ATOMIC_SEQ_CST);
 }
 
 /* What is dirty and in flight, and with @all what was promised to become so. */
 static uint64_t in_use(const struct throttle *throttle, bool all)
 {
-	return __atomic_load_n(&throttle->dirty_bytes, __ATOMIC_RELAXED) +
-	       __atomic_load_n(&throttle->inflight_bytes, __ATOMIC_RELAXED) +
-	       (all ? promised(throttle) : 0);
+	return load(&throttle->dirty_bytes) + load(&throttle->inflight_bytes) +
+	       (all ? load(&throttle->promised_bytes) : 0);
 }
 
 static uint64_t volume_in_use(const struct volume *vol)
 {
-	return __atomic_load_n(&vol->dirty_bytes, __ATOMIC_RELAXED) +
-	       __atomic_load_n(&vol->inflight_bytes, __ATOMIC_RELAXED);
+	return load(&vol->dirty_bytes) + load(&vol->inflight_bytes);
 }
 
 /*
@@ -62,7 +61,7 @@ static bool has_room(const struct throttle *throttle, const struct volume *vol,
 
 	if (in_use(throttle, all) + len > throttle->hard)
 		return own == 0 && len > throttle->hard &&
-		       !(all && promised(throttle));
+		       !(all && load(&throttle->promised_bytes));
 	return own + len <= volume_limit(throttle, vol) || own == 0;
 }
 
@@ -77,7 +76,7 @@ bool throttle_open(const struct volume *vol, uint64_t len)
 	const struct throttle *throttle = &vol->cache->throttle;
 
 	/* Nobody overtakes those who wait. */
-	return !__atomic_load_n(&throttle->nr_waiting, __ATOMIC_RELAXED) &&
+	return range_lock_quiet(&vol->room_queue) &&
 	       in_use(throttle, true) + len <= free_run(throttle) &&
 	       has_room(throttle, vol, len, true);
 }
@@ -102,10 +101,9 @@ static uint64_t pause_ns(const struct throttle *throttle, uint64_t len)
 }
 
 /* With @promise the bytes count from here on, see throttle_release(). */
-static void wait_for_room(struct volume *vol, uint64_t len, bool promise)
+static bool wait_for_room(struct volume *vol, uint64_t len, bool promise)
 {
 	struct throttle *throttle = &vol->cache->throttle;
-	uint64_t pause;
 	bool waited = false;
 
 	mutex_lock(&throttle->lock);
@@ -123,7 +121,14 @@ static void wait_for_room(struct volume *vol, uint64_t len, bool promise)
 		__atomic_add_fetch(&throttle->promised_bytes, len,
 				   __ATOMIC_RELAXED);
 	mutex_unlock(&throttle->lock);
-	pause = pause_ns(throttle, len);
+	return waited;
+}
+
+static void slow_down(struct volume *vol, uint64_t len, bool waited)
+{
+	struct throttle *throttle = &vol->cache->throttle;
+	uint64_t pause = pause_ns(throttle, len);
+
 	if (pause) {
 		flusher_kick(vol);
 		coroutine_sleep_ns(pause);
@@ -134,12 +139,28 @@ static void wait_for_room(struct volume *vol, uint64_t len, bool promise)
 
 void throttle_reserve(struct volume *vol, uint64_t len)
 {
-	wait_for_room(vol, len, true);
+	struct range turn;
+	bool waited;
+
+	/* One behind the other: those who want little would leave nothing to
+	 * one who wants much.  But not behind who waits for another device. */
+	range_lock_exclusive(&vol->room_queue, &turn, 0, 1);
+	waited = wait_for_room(vol, len, true);
+	range_unlock(&vol->room_queue, &turn);
+	slow_down(vol, len, waited);
 }
 
 void throttle_wait(struct volume *vol, uint64_t len)
 {
-	wait_for_room(vol, len, false);
+	slow_down(vol, len, wait_for_room(vol, len, false));
+}
+
+uint64_t throttle_piece(const struct volume *vol, uint64_t pos, uint64_t len)
+{
+	uint64_t most = MAX(vol->cache->throttle.hard / 8, SHARD_UNIT);
+
+	/* Between two folios, so that staged ones are swapped in whole. */
+	return MIN(len, round_down64(pos + most, SHARD_UNIT) - pos);
 }
 
 void throttle_release(struct volume *vol, uint64_t len)

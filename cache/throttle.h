@@ -18,17 +18,17 @@ struct throttle {
 	/* Set by throttle_init(), constant after. */
 	uint64_t	background, hard;	/* bytes */
 
-	/* Atomic, over all volumes. */
-	uint64_t	dirty_bytes, inflight_bytes;
+	/* Atomic, over all volumes; not in a line that a hit looks at. */
+	uint64_t	dirty_bytes __attribute__((aligned(CACHE_LINE)));
+	uint64_t	inflight_bytes;
 	uint64_t	promised_bytes;		/* let in, not yet dirty */
 	unsigned int	nr_waiting;
 
 	struct mutex	lock;			/* RANK_THROTTLE */
-	struct waitq	waiters;		/* FIFO, guarded by lock */
+	struct waitq	waiters;		/* guarded by lock */
 
-	/* Relaxed atomics. */
+	/* Relaxed atomic. */
 	uint64_t	throttled;		/* writes that waited or slept */
-	uint64_t	throttle_ns;
 };
 
 void throttle_init(struct throttle *throttle, uint64_t background,
@@ -39,8 +39,16 @@ void throttle_fini(struct throttle *throttle);
 bool throttle_open(const struct volume *vol, uint64_t len);
 
 /*
+ * How much of a write of @len bytes at @pos to make dirty at once: no more than
+ * each volume finds room for, whatever the others have dirty.
+ */
+uint64_t throttle_piece(const struct volume *vol, uint64_t pos, uint64_t len);
+
+/*
  * Wait, in a coroutine, until they may; kicks the flusher.  Returns with room
  * for @len, or with nothing dirty or in flight if @len alone exceeds the limit.
+ * Writers of a volume are let in as they came.
+ *
  * The room is kept for the caller, so that those who are let in one after the
  * other do not exceed the limit together: he says throttle_release() for what
  * has become dirty, and in the end for all that will not.

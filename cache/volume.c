@@ -69,20 +69,50 @@ static void leave_volume(struct volume *vol)
 
 /* ---- life ---- */
 
+static int init_volume(struct volume *vol, struct cache *cache)
+{
+	size_t size = VOLUME_STATS_SLOTS * sizeof(*vol->stats);
+
+	vol->dirty = calloc(cache->nr_shards, sizeof(*vol->dirty));
+	if (!vol->dirty)
+		return -ENOMEM;
+	/* Whoever embeds the volume need not align it to lines. */
+	vol->stats = aligned_alloc(CACHE_LINE, size);
+	if (!vol->stats) {
+		free(vol->dirty);
+		return -ENOMEM;
+	}
+	memset(vol->stats, 0, size);
+	flush_group_init(&vol->flush_group);
+	flush_group_init(&vol->sync_group);
+	range_lock_init(&vol->range_lock);
+	range_lock_init(&vol->room_queue);
+	return 0;
+}
+
+static void fini_volume(struct volume *vol)
+{
+	range_lock_fini(&vol->room_queue);
+	range_lock_fini(&vol->range_lock);
+	flush_group_fini(&vol->sync_group);
+	flush_group_fini(&vol->flush_group);
+	free(vol->stats);
+	free(vol->dirty);
+}
+
 int volume_start(struct volume *vol, struct cache *cache, struct loop *home)
 {
 	int ret;
 
 	assert(vol->block_shift >= 9 && vol->block_shift <= PAGE_SHIFT_4K);
 	assert(vol->max_io >= FRAME_SIZE << FOLIO_ORDER_MAX);
-	vol->dirty = calloc(cache->nr_shards, sizeof(*vol->dirty));
-	if (!vol->dirty)
-		return -ENOMEM;
+	if (vol->size > VOLUME_SIZE_MAX)
+		return -EFBIG;
+	ret = init_volume(vol, cache);
+	if (ret)
+		return ret;
 	vol->cache = cache;
 	vol->home = home;
-	flush_group_init(&vol->flush_group);
-	flush_group_init(&vol->sync_group);
-	range_lock_init(&vol->range_lock);
 	ret = enter_volume(cache, vol);
 	if (ret)
 		goto out_fini;
@@ -94,10 +124,7 @@ int volume_start(struct volume *vol, struct cache *cache, struct loop *home)
 out_leave:
 	leave_volume(vol);
 out_fini:
-	range_lock_fini(&vol->range_lock);
-	flush_group_fini(&vol->flush_group);
-	flush_group_fini(&vol->sync_group);
-	free(vol->dirty);
+	fini_volume(vol);
 	return ret;
 }
 
@@ -113,10 +140,7 @@ int volume_stop(struct volume *vol)
 	flusher_stop(vol);
 	cache_drop_range(vol, 0, vol->size);
 	leave_volume(vol);
-	range_lock_fini(&vol->range_lock);
-	flush_group_fini(&vol->flush_group);
-	flush_group_fini(&vol->sync_group);
-	free(vol->dirty);
+	fini_volume(vol);
 	vol->store_ops->release(vol);
 	return ret;
 }

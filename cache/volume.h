@@ -80,6 +80,9 @@ struct volume_stats {
 
 #define VOLUME_STATS_SLOTS	16u
 
+/* A page's number has 48 bits in the keys of folios (folio.h). */
+#define VOLUME_SIZE_MAX		(UINT64_C(1) << 60)
+
 /* Passes that many requests share, see flush.c. */
 struct flush_group {
 	struct mutex	lock;			/* RANK_VOLUME */
@@ -116,30 +119,31 @@ struct volume {
 	uint16_t			id;		/* in folio keys */
 	struct loop			*home;		/* runs the flusher */
 	struct flusher			*flusher;	/* writeback.c's */
-
-	bool				stopping;	/* guarded by the cache's
-							 * volumes_lock */
+	struct volume_stats		*stats;		/* [VOLUME_STATS_SLOTS] */
+	/* [nr_shards], each guarded by its shard's lock. */
+	struct dirty_list		*dirty;
 
 	/* Bumped on every mapping change by the store; atomic. */
 	uint64_t			map_seq;
 
-	/* [nr_shards], each guarded by its shard's lock. */
-	struct dirty_list		*dirty;
+	bool				stopping;	/* guarded by the cache's
+							 * volumes_lock */
 
-	/* Atomic. */
+	struct flush_group		flush_group;	/* FLUSH: data, then store */
+	struct flush_group		sync_group;	/* the store alone */
+
+	struct range_lock		range_lock;
+	/* Who waits for room in the throttle, one behind the other. */
+	struct range_lock		room_queue;
+
+	/* Atomic; far from what a hit looks at. */
 	uint64_t			dirty_bytes;
 	uint64_t			inflight_bytes;
 	uint32_t			nr_background;	/* prefetches under way */
 	uint32_t			nr_failed;	/* folios whose write failed,
 							 * still dirty */
 	uint64_t			failures;	/* writes that failed, so far */
-
-	struct flush_group		flush_group;	/* FLUSH: data, then store */
-	struct flush_group		sync_group;	/* the store alone */
-
-	struct range_lock		range_lock;
-	errseq_t			wb_err;		/* atomic, see errseq.h */
-	struct volume_stats		stats[VOLUME_STATS_SLOTS];
+	errseq_t			wb_err;		/* see errseq.h */
 };
 
 /* The sums over all slots, each field exact by itself. */
@@ -157,7 +161,7 @@ void volume_account_inflight(struct volume *vol, int64_t bytes);
 /*
  * Enter @vol, filled in by its store, into @cache and start its flusher on
  * @home (a loop that runs or will run; virtual is fine).  0, -ENOMEM, -ENFILE
- * (over 65,535 volumes).
+ * (over 65,535 volumes), -EFBIG (over VOLUME_SIZE_MAX).
  */
 int volume_start(struct volume *vol, struct cache *cache, struct loop *home);
 
@@ -204,8 +208,9 @@ struct readahead {
 	struct ra_stream {
 		uint64_t	next_pos;	/* where it would go on */
 		uint64_t	ahead_pos;	/* read ahead up to here */
-		uint32_t	window;		/* bytes, 0: slot unused */
-		uint32_t	hits;		/* sequential requests seen */
+		uint32_t	window;		/* bytes, 0: none read yet */
+		uint32_t	hits;		/* sequential requests seen; 0:
+						 * unused */
 	} streams[8];
 	unsigned int	victim;
 };
@@ -303,8 +308,8 @@ int volume_write_stage(struct stage **stagep, unsigned int flags);
  */
 int volume_flush(struct volume *vol);
 
-/* Is there nothing to do for a FLUSH (nothing dirty, in flight, or unflushed)?
- * Then it may be answered at once. */
+/* Is there nothing to do for a FLUSH, as in mode unsafe?  Then it may be
+ * answered at once. */
 bool volume_flush_inline(struct volume *vol);
 
 /* Discard: whole blocks are unmapped, the edges written as zeroes. */

@@ -156,9 +156,8 @@ static enum step need_spare(struct write_ctx *ctx, unsigned int order,
 static enum step need_fill(struct write_ctx *ctx, const struct folio *folio,
 			   uint64_t blocks)
 {
-	unsigned int first, nr;
+	unsigned int first = __builtin_ctzll(blocks);
 
-	block_run(blocks, &first, &nr);
 	ctx->fill_pos = key_pos(folio->key) +
 			((uint64_t)first << ctx->vol->block_shift);
 	ctx->fill_len = 1u << ctx->vol->block_shift;
@@ -429,11 +428,10 @@ static bool writes_through(const struct volume *vol, unsigned int flags)
 	}
 }
 
+/* And does it have to be stable by then? */
 static bool is_fua(const struct volume *vol, unsigned int flags)
 {
-	return vol->mode == VOLUME_WRITETHROUGH ||
-	       vol->mode == VOLUME_DIRECTSYNC ||
-	       ((flags & VOLUME_FUA) && vol->mode != VOLUME_UNSAFE);
+	return vol->mode == VOLUME_WRITETHROUGH || (flags & VOLUME_FUA);
 }
 
 static void count_write(struct volume *vol, uint64_t len, unsigned int flags)
@@ -442,16 +440,6 @@ static void count_write(struct volume *vol, uint64_t len, unsigned int flags)
 	volume_count(vol, write_bytes, len);
 	if (flags & VOLUME_FUA)
 		volume_count(vol, fua_writes, 1);
-}
-
-/* Staged frames are about to become the cache's: keep it within its limit. */
-static void make_room(struct write_ctx *ctx, uint32_t len)
-{
-	struct cache *cache = ctx->vol->cache;
-	uint32_t pages = len / FRAME_SIZE;
-
-	if (ctx->stage && pool_cache_room(&cache->pool) < pages)
-		cache_reclaim(cache, pages);
 }
 
 static int write_inline(struct write_ctx *ctx, uint64_t pos, uint32_t len,
@@ -465,7 +453,9 @@ static int write_inline(struct write_ctx *ctx, uint64_t pos, uint32_t len,
 	    !throttle_open(vol, len))
 		return -EAGAIN;
 	ctx->nowait = true;
-	make_room(ctx, len);
+	/* Staged frames are about to become the cache's. */
+	if (ctx->stage)
+		cache_make_room(vol->cache, len / FRAME_SIZE);
 	ret = write_iter(ctx, pos, len);
 	if (ret)
 		return -EAGAIN;	/* the waiting form tells what is wrong */
@@ -515,31 +505,49 @@ static int write_held(struct write_ctx *ctx, uint64_t pos, uint32_t len,
 	return write_iter(ctx, pos, len);
 }
 
-static int write_wait(struct write_ctx *ctx, uint64_t pos, uint32_t len,
-		      unsigned int flags)
+static int write_piece(struct write_ctx *ctx, uint64_t pos, uint32_t len,
+		       unsigned int flags)
 {
 	struct volume *vol = ctx->vol;
 	struct range range;
 	int ret;
 
-	assert(range_within(pos, len, vol->size) && !vol->read_only);
-	if (!len)
-		return 0;
-	ctx->nowait = false;
 	if (!writes_through(vol, flags)) {
 		throttle_reserve(vol, len);
 		ctx->promised = len;
 	}
-	make_room(ctx, len);
+	if (ctx->stage)
+		cache_make_room(vol->cache, len / FRAME_SIZE);
 	range_lock_shared(&vol->range_lock, &range,
 			  round_down64(pos, FRAME_SIZE),
 			  round_up64(pos + len, FRAME_SIZE));
 	ret = write_held(ctx, pos, len, flags);
 	range_unlock(&vol->range_lock, &range);
 	use_promise(ctx, ctx->promised);
-	if (!ret)
-		count_write(vol, len, flags);
 	return ret;
+}
+
+static int write_wait(struct write_ctx *ctx, uint64_t pos, uint32_t len,
+		      unsigned int flags)
+{
+	struct volume *vol = ctx->vol;
+	uint32_t done = 0;
+
+	assert(range_within(pos, len, vol->size) && !vol->read_only);
+	ctx->nowait = false;
+	while (done < len) {
+		uint32_t n = len - done;
+		int ret;
+
+		if (!writes_through(vol, flags))
+			n = (uint32_t)throttle_piece(vol, pos + done, n);
+		ret = write_piece(ctx, pos + done, n, flags);
+		if (ret)
+			return ret;
+		done += n;
+	}
+	count_write(vol, len, flags);
+	return 0;
 }
 
 int volume_write_inline(struct volume *vol, uint64_t pos, uint32_t len,
@@ -560,7 +568,7 @@ int volume_write(struct volume *vol, uint64_t pos, uint32_t len,
 	};
 
 	if (volume_is_direct(vol))
-		return direct_write(vol, pos, len, &iov, 1, flags);
+		return direct_write(vol, pos, len, &iov, flags);
 	return write_wait(&ctx, pos, len, flags);
 }
 
@@ -601,7 +609,7 @@ int volume_write_stage(struct stage **stagep, unsigned int flags)
 
 	if (volume_is_direct(stage->vol))
 		ret = direct_write(stage->vol, stage->pos, stage->len,
-				   stage->iov, stage->nr_iov, flags);
+				   stage->iov, flags);
 	else
 		ret = write_wait(&ctx, stage->pos + stage->done,
 				 stage->len - stage->done, flags);

@@ -313,10 +313,11 @@ int writeback_folio(struct writepage_ctx *wpc, struct folio *folio,
 			if (done)
 				blocks &= ~folio_blocks((uint32_t)(pos - start),
 							done, vol->block_shift);
-			leave_flight(wpc, folio, blocks, ret);
+			/* Once out of flight the folio may be trimmed away. */
 			if (vol->wb_ops->discard_folio)
 				vol->wb_ops->discard_folio(vol, folio,
 							   pos + done);
+			leave_flight(wpc, folio, blocks, ret);
 			return ret;
 		}
 		blocks &= ~block_mask(first, first + nr - 1);

@@ -58,7 +58,6 @@ struct writepage_ctx {
 	struct ioend			*ioend;	/* being built, or NULL */
 	unsigned int			io_flags;	/* BDEV_FUA */
 	struct wb_waiter		*waiter;	/* told of every completion */
-	uint64_t			nr_ioends;
 	bool				needs_sync;	/* a mapping changes with it:
 							 * BDEV_FUA is not enough */
 };

@@ -87,6 +87,8 @@ static void unweigh(struct conn *conn, struct out_chunk *chunk)
 static void push_chunk(struct conn *conn, struct outq *q,
 		       struct out_chunk *chunk)
 {
+	/* Nobody would free it: reply_drop() has been. */
+	assert(!conn->dead);
 	STAILQ_INSERT_TAIL(&q->chunks, chunk, link);
 	q->last = chunk;
 	conn->nr_chunks++;

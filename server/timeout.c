@@ -56,7 +56,7 @@ void timeout_handshake(struct conn *conn)
 {
 	uint64_t timeout_ns = conn->cl->shared->handshake_timeout_ns;
 
-	if (timeout_ns)
+	if (timeout_ns && !conn->dead)
 		timer_arm(&conn->timeout, clock_now_ns() + timeout_ns);
 }
 
@@ -64,7 +64,8 @@ void timeout_watch(struct conn *conn)
 {
 	uint64_t timeout_ns = conn->cl->shared->stall_timeout_ns, when_ns;
 
-	if (conn->watched || !timeout_ns || conn->phase != TRANSMISSION)
+	if (conn->watched || conn->dead || !timeout_ns ||
+	    conn->phase != TRANSMISSION)
 		return;
 	if (conn->stage)
 		when_ns = MAX(conn->stage_limit_ns,

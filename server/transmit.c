@@ -56,12 +56,16 @@ static bool within_limits(const struct conn *conn,
  * under way that will have it looked at again. */
 static bool may_take(struct conn *conn, const struct nbd_request *nbd)
 {
-	if (unlikely(conn->out.bytes >= OUT_FLUSH) && !conn->blocked)
+	if (unlikely(conn->out.bytes >= OUT_FLUSH) && !conn->blocked) {
 		reply_flush(conn);
+		/* A dead one has given its output away, and takes no more. */
+		if (unlikely(conn->dead))
+			return false;
+	}
 	if (likely(within_limits(conn, nbd)))
 		return true;
 	reply_flush(conn);
-	return within_limits(conn, nbd);
+	return !conn->dead && within_limits(conn, nbd);
 }
 
 /* ---- payloads ---- */

@@ -363,18 +363,20 @@ END_TEST
 
 /* A hook that starts requests, as the connections' does, and is called after
  * the ring's. */
+#define LATE_MAX	20
+
 struct late {
 	struct turn_hook	hook;
 	struct loop		*loop;
 	struct bdev		*bdev;
 	uint8_t			*buf;
 	unsigned int		round, left;
-	struct iovec		iov;
-	struct bdev_req		req[20];
+	struct iovec		iov[LATE_MAX];
+	struct bdev_req		req[LATE_MAX];
 };
 
 static struct late late;
-static const unsigned int late_rounds[] = { 1, 7, 8, 9, 20, 1, 16 };
+static const unsigned int late_rounds[] = { 1, 7, 8, 9, LATE_MAX, 1, 16 };
 
 static void late_done(struct bdev_req *req)
 {
@@ -395,10 +397,10 @@ static void late_hook(struct turn_hook *hook)
 	(void)hook;
 	nr = late_rounds[late.round++];
 	late.left = nr;
-	late.iov = (struct iovec){ late.buf, 4096 };
 	for (i = 0; i < nr; i++) {
+		late.iov[i] = (struct iovec){ late.buf + i * 4096, 4096 };
 		late.req[i] = (struct bdev_req){
-			.op = BDEV_READ, .len = 4096, .iov = &late.iov,
+			.op = BDEV_READ, .len = 4096, .iov = &late.iov[i],
 			.nr_iov = 1, .done = late_done,
 		};
 		bdev_submit(late.bdev, &late.req[i]);
@@ -411,7 +413,7 @@ START_TEST(what_is_submitted_at_the_end_of_a_turn_completes)
 	late = (struct late){
 		.hook = { .fn = late_hook },
 		.bdev = open_bdev(engines[_i]),
-		.buf = aligned_alloc(4096, 4096),
+		.buf = aligned_alloc(4096, LATE_MAX * 4096),
 	};
 	ck_assert_int_eq(loop_new(&late.loop), 0);
 	loop_enter(late.loop);

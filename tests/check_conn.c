@@ -463,6 +463,44 @@ static void send_zeroes(int fd, size_t len)
 	}
 }
 
+START_TEST(a_stalled_payload_goes_once_others_wait_for_its_memory)
+{
+	struct conn_shared shared = { .stall_timeout_ns = 20 * NSEC_PER_MSEC };
+	char *data = filled(20 * MIB, MIB);
+	int slow, stalled, other;
+
+	conntest_stop(&ct);
+	conntest_start(&ct, &shared);
+	stalled = open_export(&ct, "", 0);
+	send_request(stalled, NBD_CMD_WRITE, 0, 1, 30 * MIB, 100 * KIB);
+	send_all(stalled, data, 50 * KIB);
+	/* Long over the time; but nobody minds. */
+	slow = open_export(&ct, "", 0);
+	send_request(slow, NBD_CMD_WRITE, 0, 1, 20 * MIB, MIB);
+	for (int i = 0; i < 16; i++) {
+		send_all(slow, data + i * 64 * KIB, 64 * KIB);
+		nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+	}
+	ck_assert_uint_eq(get_simple(slow, 1), 0);
+	expect_data(ct.rw, 20 * MIB, MIB);
+	wait_for(&fake_stages, 1);
+
+	FAKE_SET(ct.rw->no_stages, 1);
+	FAKE_SET(ct.rw->hold, 1);
+	other = open_export(&ct, "", 0);
+	send_write(other, 0, 2, 25 * MIB, 100 * KIB);
+	expect_close(stalled, 0);
+	wait_for(&fake_stages, 0);
+	FAKE_SET(ct.rw->hold, 0);
+	ck_assert_uint_eq(get_simple(other, 2), 0);
+	expect_data(ct.rw, 25 * MIB, 100 * KIB);
+	expect_zeroes(ct.rw, 30 * MIB, 100 * KIB);
+	free(data);
+	close(slow);
+	close(other);
+}
+END_TEST
+
 START_TEST(payloads_of_refused_writes_are_drained)
 {
 	static const struct {
@@ -734,6 +772,33 @@ START_TEST(a_client_may_die_with_requests_in_flight)
 }
 END_TEST
 
+START_TEST(who_leaves_and_takes_no_answers_is_closed)
+{
+	struct conn_shared shared = { .stall_timeout_ns = 20 * NSEC_PER_MSEC };
+	int fd, staying;
+
+	conntest_stop(&ct);
+	conntest_start(&ct, &shared);
+	fakevolume_fill(ct.rw, 0, 16 * MIB);
+	staying = open_export(&ct, "", 0);
+	send_request(staying, NBD_CMD_READ, 0, 1, 0, 15 * MIB);
+	for (int how = 0; how < 2; how++) {
+		fd = open_export(&ct, "", 0);
+		send_request(fd, NBD_CMD_READ, 0, 1, 0, 15 * MIB);
+		if (how)
+			send_request(fd, NBD_CMD_DISC, 0, 2, 0, 0);
+		else
+			shutdown(fd, SHUT_WR);
+		conntest_wait_conns(&ct, 1);
+		close(fd);
+	}
+	/* Who does not leave may be as slow as it likes. */
+	ck_assert_uint_eq(get_simple(staying, 1), 0);
+	expect_fill(staying, 0, 15 * MIB);
+	close(staying);
+}
+END_TEST
+
 START_TEST(draining_answers_what_was_taken_up)
 {
 	int fd = open_export(&ct, "", 0), idle = open_export(&ct, "", 0);
@@ -823,6 +888,44 @@ START_TEST(a_client_that_does_not_read_holds_a_bounded_share)
 		close(fd);
 		close(other);
 	}
+}
+END_TEST
+
+START_TEST(small_reads_of_many_pages_do_not_pin_them_all)
+{
+	struct conn_shared shared = { .reply_budget = 8 * MIB };
+	enum { NR = 4096, LARGE = 8 };
+	char *buf = malloc(NR * sizeof(struct nbd_wire_request));
+	int fd, other;
+	size_t n = 0;
+
+	conntest_stop(&ct);
+	conntest_start(&ct, &shared);
+	fakevolume_fill(ct.rw, 0, 16 * MIB);
+	fd = open_export(&ct, "", 0);
+	other = open_export(&ct, "", 0);
+	/* What fills the socket, so that all else waits. */
+	for (int i = 0; i < LARGE; i++)
+		send_request(fd, NBD_CMD_READ, 0, 1, 0, 256 * KIB);
+	expect_alive(other, false);
+	for (uint64_t i = 0; i < NR; i++)
+		n += put_request(buf + n, NBD_CMD_READ, 0, 2, 4096 * i, 1);
+	send_all(fd, buf, n);
+	/* As many pages as its share of the budget has. */
+	for (int i = 0; i < 50; i++)
+		expect_alive(other, false);
+	ck_assert_uint_le(FAKE_GET(fake_pins), 4 * MIB / 4096);
+	for (int i = 0; i < LARGE; i++) {
+		ck_assert_uint_eq(get_simple(fd, 1), 0);
+		expect_fill(fd, 0, 256 * KIB);
+	}
+	for (uint64_t i = 0; i < NR; i++) {
+		ck_assert_uint_eq(get_simple(fd, 2), 0);
+		expect_fill(fd, 4096 * i, 1);
+	}
+	free(buf);
+	close(fd);
+	close(other);
 }
 END_TEST
 
@@ -921,6 +1024,7 @@ static TCase *reads_and_writes(void)
 	tcase_add_test(tc, write_errors_are_told);
 	tcase_add_test(tc, t03_half_received_write_changes_nothing);
 	tcase_add_test(tc, a_client_may_die_while_its_write_waits_for_memory);
+	tcase_add_test(tc, a_stalled_payload_goes_once_others_wait_for_its_memory);
 	tcase_add_test(tc, payloads_of_refused_writes_are_drained);
 	tcase_add_test(tc, a_payload_over_128_mib_closes);
 	tcase_add_test(tc, a_bad_magic_closes_behind_the_answers);
@@ -939,9 +1043,11 @@ static TCase *the_rest(void)
 	tcase_add_test(tc, disc_finishes_what_is_in_flight);
 	tcase_add_test(tc, half_a_close_finishes_what_is_in_flight);
 	tcase_add_test(tc, a_client_may_die_with_requests_in_flight);
+	tcase_add_test(tc, who_leaves_and_takes_no_answers_is_closed);
 	tcase_add_test(tc, draining_answers_what_was_taken_up);
 	tcase_add_test(tc, the_deadline_closes_who_is_idle_and_then_who_was_not);
 	tcase_add_test(tc, a_client_that_does_not_read_holds_a_bounded_share);
+	tcase_add_test(tc, small_reads_of_many_pages_do_not_pin_them_all);
 	tcase_add_test(tc, a_large_read_never_pins_more_than_a_few_pieces);
 	tcase_add_test(tc, many_stalled_clients_starve_nobody);
 	tcase_add_test(tc, pipes_serve_as_well);

@@ -150,6 +150,8 @@ END_TEST
 
 START_TEST(a_flood_of_options_ends)
 {
+	/* 128, and 8 for each of the exports. */
+	enum { MOST = 128 + 8 * CT_EXPORTS };
 	struct nbd_option_head flood[400];
 	int fd = haggling();
 
@@ -158,7 +160,7 @@ START_TEST(a_flood_of_options_ends)
 			htobe64(NBD_OPTION_MAGIC), htobe32(0x4711), 0,
 		};
 	send_all(fd, flood, sizeof(flood));
-	expect_close(fd, 128 * 64);
+	expect_close(fd, MOST * 64);
 }
 END_TEST
 
@@ -167,11 +169,14 @@ START_TEST(a_flood_of_option_bytes_ends)
 	struct nbd_option_head head = {
 		htobe64(NBD_OPTION_MAGIC), htobe32(0x4711), htobe32(1),
 	};
+	/* 2 MiB, and 32 KiB for each of the exports. */
+	uint32_t most = (2 << 20) + CT_EXPORTS * (32 << 10), len;
 	static char data[65536];
 	int fd = haggling();
 
-	for (int i = 0; i < 32; i++) {
-		put_option(fd, 0x4711, data, sizeof(data));
+	for (; most; most -= len) {
+		len = MIN(most, (uint32_t)sizeof(data));
+		put_option(fd, 0x4711, data, len);
 		ck_assert_uint_eq(get_final_reply(fd, 0x4711),
 				  NBD_REP_ERR_UNSUP);
 	}
@@ -267,6 +272,27 @@ START_TEST(info_tells_what_is_asked)
 			  NBD_REP_ERR_UNKNOWN);
 	in_sync(fd);
 	close(fd);
+}
+END_TEST
+
+START_TEST(rotational_is_what_the_volume_is)
+{
+	char data[64];
+	uint32_t len;
+	int fd;
+
+	for (int i = 0; i < 2; i++) {
+		ct.rw->vol.rotational = i;
+		fd = haggling();
+		put_option(fd, NBD_OPT_INFO, "\0\0\0\2rw\0\0", 8);
+		ck_assert_uint_eq(get_option_reply(fd, NBD_OPT_INFO, data,
+						   sizeof(data), &len),
+				  NBD_REP_INFO);
+		ck_assert_uint_eq(len, sizeof(struct nbd_info_export));
+		/* The flags are last, big endian. */
+		ck_assert_int_eq(!!(data[len - 1] & NBD_ROTATIONAL), i);
+		close(fd);
+	}
 }
 END_TEST
 
@@ -469,6 +495,7 @@ int main(void)
 	tcase_add_test(tc, abort_is_acknowledged);
 	tcase_add_test(tc, list_names_and_describes);
 	tcase_add_test(tc, info_tells_what_is_asked);
+	tcase_add_test(tc, rotational_is_what_the_volume_is);
 	tcase_add_test(tc, contexts_hold_for_one_export_and_until_the_next_set);
 	tcase_add_test(tc, requests_may_come_with_the_go);
 	tcase_add_test(tc, one_byte_at_a_time_is_fine_too);

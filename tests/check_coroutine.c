@@ -400,7 +400,7 @@ START_TEST(an_overflow_hits_the_guard_page)
 END_TEST
 
 #ifdef FOLIOD_DEBUG
-static void yield_with_mutex(void *arg)
+static void NO_THREAD_SAFETY yield_with_mutex(void *arg)
 {
 	mutex_lock(arg);
 	coroutine_yield();

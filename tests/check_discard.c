@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 
+#include "cache/writeback.h"
 #include "tests/proof.h"
 
 #define BLOCK	4096u
@@ -179,6 +180,74 @@ START_TEST(nobody_waits_for_a_reader_when_memory_is_in_pieces)
 }
 END_TEST
 
+struct spawned_trim {
+	struct engine	*engine;
+	uint64_t	pos, len;
+	bool		done;
+};
+
+static void spawned_trim_co(void *arg)
+{
+	struct spawned_trim *t = arg;
+
+	ck_assert_int_eq(volume_trim(t->engine->vol, t->pos, t->len, 0), 0);
+	t->done = true;
+}
+
+/*
+ * While the walk over the frames waits at one, a folio that reaches beyond the
+ * range moves from a frame ahead of it to one behind: its other part is written
+ * to while somebody sends from it.
+ */
+START_TEST(a_folio_that_moves_during_the_walk_is_dropped_too)
+{
+	struct engine_params params = {
+		.cache_size = KIB(256), .staging_max = KIB(64),
+		.vol.sim.size = MIB(1),
+	};
+	struct engine *engine = engine_start(&params);
+	struct spawned_write write = {
+		.vol = engine->vol, .pos = KIB(124), .len = BLOCK, .version = 3,
+	};
+	struct spawned_trim trim = {
+		.engine = engine, .pos = KIB(8), .len = KIB(116),
+	};
+	struct pin pins[2];
+	struct pinvec pv = { .pins = pins, .max = 2 };
+
+	must_write(engine, 0, KIB(8), 1, 0);
+	must_write(engine, KIB(8), KIB(8), 1, 0);
+	must_write(engine, KIB(120), KIB(8), 1, 0);
+	ck_assert_int_eq(engine_flush(engine), 0);
+	/* A free frame at the beginning, and one in flight behind it. */
+	ck_assert_int_eq(engine_trim(engine, 0, KIB(8), 0), 0);
+	must_write(engine, KIB(8), KIB(8), 2, 0);
+	sim_set_stall(engine->bdev, BDEV_WRITE, true);
+	loop_enter(engine->loop);
+	flusher_kick(engine->vol);
+	loop_enter(NULL);
+	settle(engine, 1000);
+	ck_assert_uint_eq(engine->vol->inflight_bytes, KIB(8));
+	pin(engine, KIB(120), KIB(8), &pv);
+	engine_spawn(engine, spawned_trim_co, &trim);
+	settle(engine, 1000);
+	engine_spawn(engine, spawned_write_co, &write);
+	settle(engine, 1000);
+	ck_assert(write.done && !trim.done);
+	/* And its old frame is somebody else's by now. */
+	volume_unpin(engine->cache, pins, pv.nr);
+	must_write(engine, KIB(512), KIB(8), 4, 0);
+	sim_set_stall(engine->bdev, BDEV_WRITE, false);
+	engine_run_all(engine);
+	ck_assert(trim.done);
+	ck_assert(reads_zero(engine, KIB(8), KIB(116)));
+	ck_assert(reads_pattern(engine, KIB(124), BLOCK, 3));
+	ck_assert(reads_pattern(engine, KIB(512), KIB(8), 4));
+	check_idle(engine);
+	ck_assert_int_eq(engine_stop(&engine), 0);
+}
+END_TEST
+
 START_TEST(a_range_larger_than_the_cache_is_dropped_frame_by_frame)
 {
 	struct engine_params params = {
@@ -315,6 +384,7 @@ static Suite *discard_suite(void)
 	tcase_add_loop_test(tc, nobody_waits_for_a_reader_when_memory_is_in_pieces,
 			    0, 2);
 	tcase_add_test(tc, a_range_larger_than_the_cache_is_dropped_frame_by_frame);
+	tcase_add_test(tc, a_folio_that_moves_during_the_walk_is_dropped_too);
 	tcase_add_loop_test(tc, a_store_that_cannot_gets_zeroes_as_data, 0, 4);
 	tcase_add_test(tc, a_fast_zero_that_is_not_fast_touches_nothing);
 	tcase_add_loop_test(tc, a_fua_trim_is_stable_when_it_is_answered, 0, 2);

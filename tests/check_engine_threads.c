@@ -6,7 +6,8 @@
  * Each client owns every so many blocks of one half of the volume, so that
  * neighbours in a folio belong to different threads, and a region of its own
  * in the other half for large requests and trims.  What a client wrote it
- * knows, and so checks what it reads.
+ * knows, and so checks what it reads.  Meanwhile other volumes come and go in
+ * the same cache, with data left to be written and with devices that fail.
  */
 #include <check.h>
 #include <errno.h>
@@ -27,6 +28,8 @@
 #define NR_CLIENTS	24u		/* over all loops */
 #define NR_OPS		400u		/* of each client */
 #define NR_OWN		100u		/* single blocks of each client */
+#define NR_GUESTS	6u		/* who open and stop other volumes */
+#define NR_VISITS	10u		/* of each of them */
 #define REGION		(128 * BLOCK)	/* the rest of what it owns */
 #define REGIONS		(NR_CLIENTS * NR_OWN * (uint64_t)BLOCK)
 #define SIZE		(REGIONS + NR_CLIENTS * REGION)
@@ -38,6 +41,12 @@ struct client {
 	/* Versions last written; 0: zeroes. */
 	uint32_t	own[NR_OWN];
 	uint32_t	region[REGION / BLOCK];
+	char		buf[REGION];
+};
+
+struct guest {
+	struct stress	*stress;
+	struct random	rnd;
 	char		buf[REGION];
 };
 
@@ -53,11 +62,14 @@ struct stress {
 	struct volume		*vol;
 	struct bdev		*bdev;
 	enum volume_mode	mode;
+	bool			guests;
+	uint64_t		cache_size;	/* 0: 16 MiB */
 	uint64_t		seed;
 	pthread_barrier_t	barrier;
 	struct loop_thread	threads[NR_LOOPS];
 	struct client		*clients;
-	unsigned int		nr_done;	/* atomic */
+	struct guest		*guest;		/* [NR_GUESTS] */
+	unsigned int		nr_running;	/* atomic */
 };
 
 /* What fails in a thread fails the program; check's own asserts do not work
@@ -259,7 +271,86 @@ static void client_co(void *arg)
 		if (i % 8 == 0)
 			coroutine_relax();
 	}
-	__atomic_add_fetch(&client->stress->nr_done, 1, __ATOMIC_ACQ_REL);
+	__atomic_sub_fetch(&client->stress->nr_running, 1, __ATOMIC_ACQ_REL);
+}
+
+/* ---- volumes that come and go ---- */
+
+static int guest_request(struct guest *guest, struct volume *vol)
+{
+	uint32_t len = 1 + (uint32_t)random_below(&guest->rnd, KIB(80));
+	uint64_t pos = random_below(&guest->rnd, vol->size - len);
+	struct stage *stage;
+
+	switch (random_below(&guest->rnd, 8)) {
+	case 0: case 1:
+		return volume_write(vol, pos, len, guest->buf, 0);
+	case 2:
+		return volume_write(vol, pos, len, guest->buf, VOLUME_FUA);
+	case 3:
+		must(!stage_alloc_wait(vol, pos, len, &stage), "no stage",
+		     guest->stress->clients);
+		for (unsigned int i = 0; i < stage->nr_iov; i++)
+			memset(stage->iov[i].iov_base, 'g',
+			       stage->iov[i].iov_len);
+		return volume_write_stage(&stage, 0);
+	case 4:
+		return volume_pread(vol, guest->buf, len, pos);
+	case 5:
+		return volume_trim(vol, pos, len, 0);
+	case 6:
+		return volume_flush(vol);
+	default:
+		/* Under way, perhaps, when the volume is stopped. */
+		return volume_prefetch(vol, pos, len);
+	}
+}
+
+/* Any loop may be the volume's home; it is stopped from this one. */
+static void visit(struct guest *guest)
+{
+	static const enum volume_mode mode[] = {
+		VOLUME_WRITEBACK, VOLUME_WRITEBACK, VOLUME_WRITETHROUGH,
+		VOLUME_UNSAFE, VOLUME_DIRECTSYNC,
+	};
+	struct stress *stress = guest->stress;
+	struct random *rnd = &guest->rnd;
+	struct sim_params sim = {
+		.seed = random_u64(rnd),
+		.size = KIB(100) + random_below(rnd, KIB(500)),
+		.block_size = 512, .latency_max_ns = 100000,
+		.sparse = random_one_in(rnd, 2),
+	};
+	struct raw_params params = {
+		.mode = mode[random_below(rnd, ARRAY_SIZE(mode))],
+	};
+	struct loop *home = stress->threads[random_below(rnd, NR_LOOPS)].loop;
+	bool fails = random_one_in(rnd, 3);
+	struct volume *vol;
+	struct bdev *bdev;
+	int ret;
+
+	must(!sim_new(&sim, NULL, &bdev), "disk", stress->clients);
+	if (fails)
+		sim_set_fault(bdev, BDEV_WRITE, 1 + random_below(rnd, 6),
+			      1 + random_below(rnd, 6), EIO, true);
+	ret = raw_open_bdev(stress->cache, home, &bdev, "guest", &params, &vol);
+	must(!ret, "open", stress->clients);
+	for (uint64_t n = random_below(rnd, 20); n; n--) {
+		ret = guest_request(guest, vol);
+		must(!ret || fails, "a guest's request", stress->clients);
+	}
+	ret = volume_stop(vol);
+	must(!ret || fails, "a guest's end", stress->clients);
+}
+
+static void guest_co(void *arg)
+{
+	struct guest *guest = arg;
+
+	for (unsigned int i = 0; i < NR_VISITS; i++)
+		visit(guest);
+	__atomic_sub_fetch(&guest->stress->nr_running, 1, __ATOMIC_ACQ_REL);
 }
 
 /* ---- the end ---- */
@@ -285,8 +376,7 @@ static void finish_co(void *arg)
 	struct stress *stress = arg;
 	struct volume *vol = stress->vol;
 
-	while (__atomic_load_n(&stress->nr_done, __ATOMIC_ACQUIRE) !=
-	       NR_CLIENTS)
+	while (__atomic_load_n(&stress->nr_running, __ATOMIC_ACQUIRE))
 		coroutine_sleep_ns(NSEC_PER_MSEC);
 	for (unsigned int i = 0; i < NR_CLIENTS; i++)
 		check_all(&stress->clients[i]);
@@ -329,6 +419,10 @@ static void *loop_thread(void *arg)
 	for (unsigned int i = thread->nr; i < NR_CLIENTS; i += NR_LOOPS)
 		must(!coroutine_start(client_co, &stress->clients[i]),
 		     "coroutine", stress->clients);
+	for (unsigned int i = thread->nr; stress->guests && i < NR_GUESTS;
+	     i += NR_LOOPS)
+		must(!coroutine_start(guest_co, &stress->guest[i]),
+		     "coroutine", stress->clients);
 	if (thread->nr == NR_LOOPS - 1)
 		must(!coroutine_start(finish_co, stress), "coroutine",
 		     stress->clients);
@@ -341,22 +435,35 @@ static void *loop_thread(void *arg)
 	return NULL;
 }
 
-static void run_stress(struct stress *stress)
+static void new_clients(struct stress *stress)
 {
-	struct cache_params params = {
-		.size = MIB(16), .staging_max = MIB(4), .nr_threads = NR_LOOPS,
-		.nr_shards = 8,
-	};
-
 	stress->seed = test_seed("engine threads");
 	stress->clients = calloc(NR_CLIENTS, sizeof(*stress->clients));
-	ck_assert_int_eq(cache_new(&params, &stress->cache), 0);
-	pthread_barrier_init(&stress->barrier, NULL, NR_LOOPS);
+	stress->guest = calloc(NR_GUESTS, sizeof(*stress->guest));
 	for (unsigned int i = 0; i < NR_CLIENTS; i++) {
 		stress->clients[i].stress = stress;
 		stress->clients[i].id = i;
 		random_init(&stress->clients[i].rnd, stress->seed + i);
 	}
+	for (unsigned int i = 0; i < NR_GUESTS; i++) {
+		stress->guest[i].stress = stress;
+		random_init(&stress->guest[i].rnd,
+			    stress->seed + NR_CLIENTS + i);
+	}
+	stress->nr_running = NR_CLIENTS + (stress->guests ? NR_GUESTS : 0);
+}
+
+static void run_stress(struct stress *stress)
+{
+	struct cache_params params = {
+		.size = stress->cache_size ? stress->cache_size : MIB(16),
+		.staging_max = MIB(4), .nr_threads = NR_LOOPS,
+		.nr_shards = stress->cache_size ? 1 : 8,
+	};
+
+	new_clients(stress);
+	ck_assert_int_eq(cache_new(&params, &stress->cache), 0);
+	pthread_barrier_init(&stress->barrier, NULL, NR_LOOPS);
 	for (unsigned int i = 0; i < NR_LOOPS; i++) {
 		struct loop_thread *thread = &stress->threads[i];
 
@@ -375,6 +482,7 @@ static void run_stress(struct stress *stress)
 	cache_free(stress->cache);
 	pthread_barrier_destroy(&stress->barrier);
 	free(stress->clients);
+	free(stress->guest);
 }
 
 static const enum volume_mode modes[] = {
@@ -388,6 +496,22 @@ START_TEST(many_loops_on_a_simulated_disk_keep_every_block)
 		.sparse = _i >= 2,
 	};
 	struct stress stress = { .mode = modes[_i] };
+
+	ck_assert_int_eq(sim_new(&params, NULL, &stress.bdev), 0);
+	run_stress(&stress);
+}
+END_TEST
+
+/* In a cache that is too small for what all want together, too. */
+START_TEST(volumes_come_and_go_beside_a_busy_one)
+{
+	struct sim_params params = {
+		.size = SIZE, .block_size = 512, .latency_max_ns = 100000,
+		.sparse = _i,
+	};
+	struct stress stress = {
+		.guests = true, .cache_size = _i ? MIB(2) : 0,
+	};
 
 	ck_assert_int_eq(sim_new(&params, NULL, &stress.bdev), 0);
 	run_stress(&stress);
@@ -423,6 +547,7 @@ static Suite *threads_suite(void)
 	tcase_set_timeout(tc, 120);
 	tcase_add_loop_test(tc, many_loops_on_a_simulated_disk_keep_every_block,
 			    0, ARRAY_SIZE(modes));
+	tcase_add_loop_test(tc, volumes_come_and_go_beside_a_busy_one, 0, 2);
 	tcase_add_loop_test(tc, many_loops_on_a_file_keep_every_block, 0, 2);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -255,6 +255,32 @@ START_TEST(prefetches_are_bounded_and_their_errors_are_nobodys)
 }
 END_TEST
 
+static void prefetch_hole_co(void *arg)
+{
+	struct engine *engine = arg;
+
+	ck_assert_int_eq(volume_prefetch(engine->vol, 0, MIB(1)), 0);
+	coroutine_sleep_ns(NSEC_PER_MSEC);
+}
+
+START_TEST(holes_are_not_read_ahead_into_memory)
+{
+	struct engine_params params = {
+		.cache_size = MIB(16),
+		.vol.sim = { .size = SIZE, .sparse = true },
+	};
+	struct engine *engine = engine_start(&params);
+
+	must_write(engine, KIB(512), BLOCK, 1, 0);
+	go_cold(engine);
+	engine_run(engine, prefetch_hole_co, engine);
+	ck_assert_uint_eq(engine->cache->pool.cached_pages, 1);
+	ck_assert_uint_eq(dev_bytes(engine, BDEV_READ), BLOCK);
+	ck_assert(reads_pattern(engine, KIB(512), BLOCK, 1));
+	ck_assert_int_eq(engine_stop(&engine), 0);
+}
+END_TEST
+
 static Suite *readahead_suite(void)
 {
 	Suite *suite = suite_create("readahead");
@@ -270,6 +296,7 @@ static Suite *readahead_suite(void)
 	tc = tcase_create("prefetch");
 	tcase_add_test(tc, what_was_prefetched_is_answered_inline);
 	tcase_add_test(tc, a_prefetch_takes_at_most_a_quarter_of_the_cache);
+	tcase_add_test(tc, holes_are_not_read_ahead_into_memory);
 	tcase_add_test(tc, prefetches_are_bounded_and_their_errors_are_nobodys);
 	suite_add_tcase(suite, tc);
 	return suite;

@@ -59,10 +59,6 @@ START_TEST(the_way_is_open_up_to_the_free_run)
 	throttle->promised_bytes = 1;
 	ck_assert(!throttle_open(engine->vol, BLOCK));
 	throttle->promised_bytes = 0;
-	/* Nobody overtakes those who wait. */
-	throttle->nr_waiting = 1;
-	ck_assert(!throttle_open(engine->vol, 1));
-	throttle->nr_waiting = 0;
 	set_dirty(engine, -(int64_t)(run - BLOCK));
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
@@ -142,6 +138,90 @@ START_TEST(at_the_limit_a_writer_waits_until_bytes_are_stored)
 	ck_assert(w.in);
 	ck_assert_uint_eq(throttle_of(engine)->nr_waiting, 0);
 	ck_assert_uint_eq(throttle_of(engine)->throttled, 1);
+	ck_assert_int_eq(engine_stop(&engine), 0);
+}
+END_TEST
+
+/* Who wants little would never leave enough for who wants much. */
+START_TEST(nobody_overtakes_a_waiting_writer_of_the_volume)
+{
+	struct engine *engine = new_engine();
+	struct throttle *throttle = throttle_of(engine);
+	struct engine_volume_params other = { .sim.size = MIB(1) };
+	struct volume *vol = engine_add_volume(engine, &other, NULL);
+	uint64_t dirty = throttle->hard / 2;
+	struct waiting large = { .engine = engine, .promise = true,
+				 .len = throttle->hard / 8 * 7 };
+	struct waiting small = { .engine = engine, .promise = true,
+				 .len = BLOCK };
+
+	set_dirty(engine, (int64_t)dirty);
+	engine_spawn(engine, waiting_co, &large);
+	settle(engine, NSEC_PER_MSEC);
+	engine_spawn(engine, waiting_co, &small);
+	settle(engine, NSEC_PER_SEC);
+	ck_assert(!large.in && !small.in);
+	ck_assert(!throttle_open(engine->vol, BLOCK));
+	ck_assert(throttle_open(vol, BLOCK));
+	set_dirty(engine, -(int64_t)dirty);
+	loop_enter(engine->loop);
+	throttle_wake(throttle);
+	loop_enter(NULL);
+	settle(engine, NSEC_PER_SEC);
+	ck_assert(large.in && small.in);
+	engine_run_all(engine);
+	loop_enter(engine->loop);
+	throttle_release(engine->vol, throttle->promised_bytes);
+	loop_enter(NULL);
+	ck_assert_int_eq(engine_stop(&engine), 0);
+}
+END_TEST
+
+struct rewriter {
+	struct engine	*engine;
+	uint64_t	pos;
+	const bool	*stop;
+};
+
+static void rewriter_co(void *arg)
+{
+	struct rewriter *r = arg;
+	struct spawned_write w = { .vol = r->engine->vol, .len = KIB(32) };
+
+	for (unsigned int i = 0; i < 2000 && !*r->stop; i++) {
+		w.pos = r->pos + i % 8 * KIB(32);
+		spawned_write_co(&w);
+		ck_assert_int_eq(w.ret, 0);
+		coroutine_relax();
+	}
+}
+
+START_TEST(a_write_larger_than_the_limit_is_not_starved_by_small_ones)
+{
+	struct engine_params params = {
+		.cache_size = MIB(2),
+		.vol.sim = { .size = MIB(16), .latency_min_ns = 100000,
+			     .latency_max_ns = 1000000 },
+	};
+	struct engine *engine = engine_start(&params);
+	struct spawned_write large = { .vol = engine->vol, .pos = MIB(8),
+				       .len = MIB(1), .version = 5 };
+	struct rewriter r[16];
+
+	ck_assert_uint_gt(large.len, throttle_of(engine)->hard);
+	for (unsigned int i = 0; i < 16; i++) {
+		r[i] = (struct rewriter){ .engine = engine, .stop = &large.done,
+					  .pos = i * KIB(256) };
+		engine_spawn(engine, rewriter_co, &r[i]);
+	}
+	settle(engine, 5 * NSEC_PER_MSEC);
+	engine_spawn(engine, spawned_write_co, &large);
+	/* Long before the others have come to their end. */
+	settle(engine, NSEC_PER_SEC);
+	ck_assert(large.done);
+	engine_run_all(engine);
+	ck_assert_int_eq(large.ret, 0);
+	ck_assert(reads_pattern(engine, large.pos, large.len, 5));
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 END_TEST
@@ -255,6 +335,8 @@ static Suite *throttle_suite(void)
 	tcase_add_test(tc, the_way_is_open_up_to_the_free_run);
 	tcase_add_test(tc, delays_grow_towards_the_limit);
 	tcase_add_test(tc, at_the_limit_a_writer_waits_until_bytes_are_stored);
+	tcase_add_test(tc, nobody_overtakes_a_waiting_writer_of_the_volume);
+	tcase_add_test(tc, a_write_larger_than_the_limit_is_not_starved_by_small_ones);
 	tcase_add_test(tc, more_than_the_limit_goes_alone);
 	tcase_add_test(tc, promises_count_until_they_are_released);
 	tcase_add_test(tc, a_stuck_device_does_not_stop_the_writers_of_another);

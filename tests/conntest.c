@@ -168,6 +168,7 @@ void conntest_stop(struct conntest *ct)
 	pthread_join(ct->thread, NULL);
 	loop_free(ct->loop);
 	ck_assert_uint_eq(FAKE_GET(fake_pinned_bytes), 0);
+	ck_assert_uint_eq(FAKE_GET(fake_pins), 0);
 	ck_assert_uint_eq(FAKE_GET(fake_stages), 0);
 	ck_assert_uint_eq(FAKE_GET(ct->shared.reply_bytes), 0);
 	for (unsigned int i = 0; i < ct->table.nr; i++)

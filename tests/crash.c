@@ -20,7 +20,7 @@
 
 #include "tests/crash.h"
 
-#define DEFAULT_RUNS	300u
+#define DEFAULT_RUNS	500u
 #define DEFAULT_SECONDS	18u	/* a slow machine makes fewer runs */
 #define FAILURES_MAX	5u
 
@@ -271,7 +271,7 @@ static void take_option(struct options *options, int c)
 	case 's':
 		options->runs = 1;
 		options->seconds = 0;
-		/* fallthrough */
+		__attribute__((fallthrough));
 	case 'f':
 		options->first_seed = number(optarg, UINT64_MAX - 1);
 		options->given = true;

@@ -232,7 +232,7 @@ static void gen_request(struct gen *gen, struct crash_op *op)
 			op->flags |= VOLUME_NO_HOLE;
 		if (op->kind == CRASH_ZERO && one_in(gen, 3))
 			op->flags |= VOLUME_FAST_ZERO;
-		/* fallthrough */
+		__attribute__((fallthrough));
 	case CRASH_WRITE:
 	case CRASH_STAGE:
 		if (one_in(gen, gen->stormy ? 3 : 7))

@@ -306,7 +306,6 @@ int engine_stop(struct engine **enginep)
 	return stop.ret;
 }
 
-/* The bdevs behind the volumes belong to their stores: the first is known. */
 static void abandon_co(void *arg)
 {
 	struct engine *engine = arg;

@@ -117,8 +117,8 @@ int engine_zero(struct engine *engine, uint64_t pos, uint64_t len,
 /* ---- the end of the world ---- */
 
 /*
- * Cut the power of all disks and give up: requests that still run end with
- * errors, dirty data is dropped, all is freed.  All clients are ones of
+ * Cut the power of the first volume's disk and give up: requests that still run
+ * end (on that disk with errors), dirty data is dropped, all is freed.  All clients are ones of
  * engine_spawn(), and start no new requests once sim_is_cut().
  */
 void engine_abandon(struct engine **enginep);

@@ -17,7 +17,7 @@
 
 const char volume_zeroes[VOLUME_ZERO_MAX];
 uint64_t fake_pinned_bytes, fake_pinned_max;
-unsigned int fake_stages;
+unsigned int fake_pins, fake_stages;
 
 static struct fakevolume *fake(struct volume *vol)
 {
@@ -118,6 +118,7 @@ static void pin_range(struct fakevolume *fv, uint64_t pos, uint32_t len,
 			pin->base = fv->data + pos;
 			pin->frame = page + 1;
 			bytes += pin->len;
+			count(&fake_pins);
 		} else {
 			pin->base = (void *)(uintptr_t)volume_zeroes;
 			pin->frame = 0;
@@ -176,8 +177,12 @@ void volume_unpin(struct cache *cache, const struct pin *pins, unsigned int nr)
 	uint64_t bytes = 0;
 
 	(void)cache;
-	for (unsigned int i = 0; i < nr; i++)
-		bytes += pins[i].frame ? pins[i].len : 0;
+	for (unsigned int i = 0; i < nr; i++) {
+		if (!pins[i].frame)
+			continue;
+		bytes += pins[i].len;
+		__atomic_sub_fetch(&fake_pins, 1, __ATOMIC_SEQ_CST);
+	}
 	__atomic_sub_fetch(&fake_pinned_bytes, bytes, __ATOMIC_SEQ_CST);
 }
 

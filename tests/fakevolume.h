@@ -35,9 +35,9 @@ struct fakevolume {
 	unsigned int	waiting;	/* in a waiting call now */
 };
 
-/* Pins and stages that exist, of all volumes; pins as bytes. */
+/* Pins and stages that exist, of all volumes; pins also as bytes. */
 extern uint64_t fake_pinned_bytes, fake_pinned_max;
-extern unsigned int fake_stages;
+extern unsigned int fake_pins, fake_stages;
 
 struct fakevolume *fakevolume_new(uint64_t size);
 void fakevolume_free(struct fakevolume *fv);

@@ -70,6 +70,7 @@ dist_check_SCRIPTS += \
 	tests/test-cli-run.sh \
 	tests/test-cli-single.sh \
 	tests/test-cli-unwritten.sh \
+	tests/test-quickstart-held.sh \
 	$(NULL)
 EXTRA_DIST += tests/functions.sh
 
@@ -182,6 +183,7 @@ check_PROGRAMS += \
 	tests/check_faults \
 	tests/check_flush \
 	tests/check_folio \
+	tests/check_limits \
 	tests/check_nomem \
 	tests/check_pool \
 	tests/check_proof_ioend \
@@ -211,6 +213,8 @@ tests_check_faults_SOURCES = tests/check_faults.c $(ENGINE_TEST_SOURCES)
 tests_check_faults_LDADD = $(ENGINE_TEST_LIBS)
 tests_check_flush_SOURCES = tests/check_flush.c $(ENGINE_TEST_SOURCES)
 tests_check_flush_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_limits_SOURCES = tests/check_limits.c $(ENGINE_TEST_SOURCES)
+tests_check_limits_LDADD = $(ENGINE_TEST_LIBS)
 tests_check_nomem_SOURCES = tests/check_nomem.c $(ENGINE_TEST_SOURCES)
 tests_check_nomem_LDADD = $(ENGINE_TEST_LIBS)
 tests_check_nomem_LDFLAGS = \

@@ -132,6 +132,9 @@ start_foliod "${args[@]}"
 for i in 1 50 100; do
 	[ "$(size_of "many$i")" = $((i * 4096)) ] || fail "many$i"
 done
+# It asks several things about each of them, on one connection.
+nbdinfo --list "$base_uri" >"$dir/list" || fail "nbdinfo --list of many"
+[ "$(grep -c '^export=' "$dir/list")" -eq 100 ] || fail "$(cat "$dir/list")"
 timeout 60 nbdsh -c "
 h.set_opt_mode(True)
 h.connect_uri('$base_uri')

@@ -9,6 +9,17 @@
 requires nbdcopy --version
 requires nbdsh --version
 
+# There need not be memory for a ring either; root's would be without limit.
+little=(prlimit --memlock=4096)
+[ "$(id -u)" -ne 0 ] || little+=(setpriv --inh-caps=-ipc_lock
+	'--bounding-set=-ipc_lock,-sys_resource')
+if "${little[@]}" true 2>/dev/null; then
+	truncate -s 1M "$dir/small"
+	"${little[@]}" "$foliod" --threads 2 --run 'nbdinfo --size "$uri"' \
+		"$dir/small" >"$dir/out" || fail "no start with little locked memory"
+	[ "$(cat "$dir/out")" = 1048576 ] || fail "$(cat "$dir/out")"
+fi
+
 no_uring=${NO_URING:-${abs_top_builddir:-..}/tests/no-uring}
 [ -x "$no_uring" ] || skip "there is no $no_uring"
 "$no_uring" true || skip "io_uring cannot be forbidden here"
