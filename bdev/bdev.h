@@ -161,12 +161,6 @@ int bdev_open_file(const char *path, unsigned int flags, struct bdev **bdevp,
 		   char *msg, unsigned int msglen);
 
 /*
- * Offer a memory area that most I/O will come from, so that a ring can
- * register it.  Before any loop runs; never fails (it is a hint).
- */
-void bdev_register_arena(void *base, uint64_t len);
-
-/*
  * Per-loop set-up of the ring (or of the thread pool's completion queue), on
  * the loop's thread after loop_enter(), and its end.  bdev_submit() on a loop
  * without it (a virtual loop, for sim) is fine for sim only.

@@ -54,8 +54,3 @@ void bdev_loop_fini(struct loop *loop)
 	engine_ring = NULL;
 	engine_loop = NULL;
 }
-
-void bdev_register_arena(void *base, uint64_t len)
-{
-	ring_set_arena(base, len);
-}

@@ -34,10 +34,6 @@
  */
 #define RING_BATCH	8
 
-/* The kernel takes at most this much in one registered buffer. */
-#define ARENA_CHUNK	(UINT64_C(1) << 30)
-#define ARENA_CHUNKS	64
-
 struct ring {
 	struct io_uring		uring;
 	struct loop		*loop;
@@ -47,41 +43,14 @@ struct ring {
 	int			eventfd;
 	bool			edge;		/* eventfd need not be read */
 	bool			armed;		/* eventfd is on */
-	unsigned int		nr_chunks;	/* of the arena, registered */
 	unsigned int		in_flight;	/* SQEs and in the kernel */
 	TAILQ_HEAD(, bdev_req)	queue;		/* not in an SQE yet */
 };
 
-/* Constant once a loop runs. */
-static struct {
-	char		*base;
-	uint64_t	len;
-} arena;
-
-void ring_set_arena(void *base, uint64_t len)
-{
-	arena.base = base;
-	arena.len = len;
-}
-
-/* Which registered buffer holds [@buf, @buf + @len); -1 if none does. */
-static int fixed_index(const struct ring *ring, const void *buf, uint64_t len)
-{
-	uint64_t off = (uintptr_t)buf - (uintptr_t)arena.base;
-	uint64_t chunk = off / ARENA_CHUNK;
-
-	if (off >= arena.len || len > arena.len - off ||
-	    chunk >= ring->nr_chunks || (off + len - 1) / ARENA_CHUNK != chunk)
-		return -1;
-	return chunk;
-}
-
-static void prep_data(struct ring *ring, struct io_uring_sqe *sqe,
-		      const struct bdev_req *req,
+static void prep_data(struct io_uring_sqe *sqe, const struct bdev_req *req,
 		      const struct file_piece *piece)
 {
 	bool read = req->op == BDEV_READ;
-	int index;
 
 	if (piece->nr_iov > 1) {
 		if (read)
@@ -90,18 +59,6 @@ static void prep_data(struct ring *ring, struct io_uring_sqe *sqe,
 		else
 			io_uring_prep_writev(sqe, piece->fd, piece->iov,
 					     piece->nr_iov, piece->pos);
-		sqe->rw_flags = piece->rw_flags;
-		return;
-	}
-	index = fixed_index(ring, piece->buf, piece->len);
-	if (index >= 0) {
-		if (read)
-			io_uring_prep_read_fixed(sqe, piece->fd, piece->buf,
-						 piece->len, piece->pos, index);
-		else
-			io_uring_prep_write_fixed(sqe, piece->fd, piece->buf,
-						  piece->len, piece->pos,
-						  index);
 	} else if (read) {
 		io_uring_prep_read(sqe, piece->fd, piece->buf, piece->len,
 				   piece->pos);
@@ -112,8 +69,7 @@ static void prep_data(struct ring *ring, struct io_uring_sqe *sqe,
 	sqe->rw_flags = piece->rw_flags;
 }
 
-static void prep(struct ring *ring, struct io_uring_sqe *sqe,
-		 struct bdev_req *req)
+static void prep(struct io_uring_sqe *sqe, struct bdev_req *req)
 {
 	struct file_piece piece;
 
@@ -121,7 +77,7 @@ static void prep(struct ring *ring, struct io_uring_sqe *sqe,
 	switch (req->op) {
 	case BDEV_READ:
 	case BDEV_WRITE:
-		prep_data(ring, sqe, req, &piece);
+		prep_data(sqe, req, &piece);
 		break;
 	case BDEV_FLUSH:
 		io_uring_prep_fsync(sqe, piece.fd, IORING_FSYNC_DATASYNC);
@@ -143,7 +99,7 @@ static bool issue(struct ring *ring, struct bdev_req *req)
 	sqe = io_uring_get_sqe(&ring->uring);
 	if (unlikely(!sqe))
 		return false;	/* the kernel would not take them */
-	prep(ring, sqe, req);
+	prep(sqe, req);
 	ring->in_flight++;
 	if (io_uring_sq_ready(&ring->uring) >= RING_BATCH)
 		io_uring_submit(&ring->uring);
@@ -302,7 +258,6 @@ static bool has_all_ops(struct io_uring *uring)
 	static const int ops[] = {
 		IORING_OP_READ, IORING_OP_WRITE,
 		IORING_OP_READV, IORING_OP_WRITEV,
-		IORING_OP_READ_FIXED, IORING_OP_WRITE_FIXED,
 		IORING_OP_FSYNC, IORING_OP_FALLOCATE,
 	};
 	struct io_uring_probe *probe = io_uring_get_probe_ring(uring);
@@ -313,23 +268,6 @@ static bool has_all_ops(struct io_uring *uring)
 		all = io_uring_opcode_supported(probe, ops[i]);
 	io_uring_free_probe(probe);
 	return all;
-}
-
-/* The limit of locked memory may forbid it; then it is plain reads. */
-static void register_arena(struct ring *ring)
-{
-	struct iovec iov[ARENA_CHUNKS];
-	uint64_t off = 0;
-	unsigned int n = 0;
-
-	if (!arena.len)
-		return;
-	for (; off < arena.len && n < ARENA_CHUNKS; off += ARENA_CHUNK, n++) {
-		iov[n].iov_base = arena.base + off;
-		iov[n].iov_len = MIN(ARENA_CHUNK, arena.len - off);
-	}
-	if (io_uring_register_buffers(&ring->uring, iov, n) == 0)
-		ring->nr_chunks = n;
 }
 
 static int watch_eventfd(struct ring *ring)
@@ -382,9 +320,8 @@ int ring_new(struct loop *loop, struct ring **ringp)
 	ret = watch_eventfd(ring);
 	if (ret)
 		goto out_exit;
-	/* Both only make it faster. */
+	/* It only makes it faster. */
 	io_uring_register_ring_fd(&ring->uring);
-	register_arena(ring);
 	loop_add_hook(loop, &ring->hook);
 	*ringp = ring;
 	return 0;

@@ -26,7 +26,4 @@ void ring_submit(struct ring *ring, struct bdev_req *req);
 /* The ring of the loop that runs on this thread, or NULL: see engine.c. */
 struct ring *ring_current(void);
 
-/* Register [@base, @base + @len) with rings made from now on. */
-void ring_set_arena(void *base, uint64_t len);
-
 #endif
