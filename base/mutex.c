@@ -2,9 +2,7 @@
 /*
  * mutex.c - pthread mutexes, and in debug builds the watch over their order.
  *
- * Each thread keeps the list of what it holds.  trylock is free to take them
- * in any order, as it does not wait; but what it took counts for the next
- * lock.
+ * Each thread keeps the list of what it holds.
  */
 #include <assert.h>
 
@@ -26,13 +24,6 @@ static unsigned int held_index(const struct mutex *mutex)
 		if (held[i] == mutex)
 			break;
 	return i;
-}
-
-static void note_locked(struct mutex *mutex)
-{
-	assert(nr_held < HELD_MAX);
-	held[nr_held++] = mutex;
-	mutex->held = true;
 }
 
 void mutex_init(struct mutex *mutex, enum lock_rank rank)
@@ -59,15 +50,9 @@ NO_THREAD_SAFETY void mutex_lock(struct mutex *mutex)
 		assert(held[i]->rank < mutex->rank);
 	ret = pthread_mutex_lock(&mutex->lock);
 	assert(ret == 0);
-	note_locked(mutex);
-}
-
-NO_THREAD_SAFETY bool mutex_trylock(struct mutex *mutex)
-{
-	if (pthread_mutex_trylock(&mutex->lock))
-		return false;
-	note_locked(mutex);
-	return true;
+	assert(nr_held < HELD_MAX);
+	held[nr_held++] = mutex;
+	mutex->held = true;
 }
 
 NO_THREAD_SAFETY void mutex_unlock(struct mutex *mutex)

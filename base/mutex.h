@@ -2,8 +2,7 @@
 /*
  * mutex.h - mutexes with a rank, so that debug builds check the lock order.
  *
- * A thread takes mutexes in strictly rising rank.  mutex_trylock() does not
- * wait and so may go against the order.  No mutex is held across
+ * A thread takes mutexes in strictly rising rank.  No mutex is held across
  * coroutine_yield(): debug builds assert that too.
  */
 #ifndef FOLIOD_BASE_MUTEX_H
@@ -53,7 +52,6 @@ void mutex_fini(struct mutex *mutex);
 
 #ifdef FOLIOD_DEBUG
 void mutex_lock(struct mutex *mutex) ACQUIRE(mutex);
-bool mutex_trylock(struct mutex *mutex) THREAD_ANNOTATION(try_acquire_capability(true, mutex));
 void mutex_unlock(struct mutex *mutex) RELEASE(mutex);
 void mutex_assert_held(struct mutex *mutex) THREAD_ANNOTATION(assert_capability(mutex));
 /* Assert that the calling thread holds no mutex at all. */
@@ -62,12 +60,6 @@ void mutex_assert_none_held(void);
 static inline void mutex_lock(struct mutex *mutex) ACQUIRE(mutex) NO_THREAD_SAFETY
 {
 	pthread_mutex_lock(&mutex->lock);
-}
-
-static inline bool mutex_trylock(struct mutex *mutex)
-	THREAD_ANNOTATION(try_acquire_capability(true, mutex)) NO_THREAD_SAFETY
-{
-	return pthread_mutex_trylock(&mutex->lock) == 0;
 }
 
 static inline void mutex_unlock(struct mutex *mutex) RELEASE(mutex) NO_THREAD_SAFETY

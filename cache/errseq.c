@@ -59,13 +59,6 @@ errseq_t errseq_sample(const errseq_t *eseq)
 	return word & ERRSEQ_SEEN ? word : 0;
 }
 
-int errseq_check(const errseq_t *eseq, errseq_t since)
-{
-	errseq_t word = __atomic_load_n(eseq, __ATOMIC_ACQUIRE);
-
-	return word == since ? 0 : errseq_errno(word);
-}
-
 int errseq_check_and_advance(errseq_t *eseq, errseq_t *since)
 {
 	errseq_t word = __atomic_load_n(eseq, __ATOMIC_ACQUIRE);

@@ -20,10 +20,8 @@ void errseq_set(errseq_t *eseq, int err);
  * be reported to it. */
 errseq_t errseq_sample(const errseq_t *eseq);
 
-/* The error since @since, or 0; changes nothing. */
-int errseq_check(const errseq_t *eseq, errseq_t since);
-
-/* The same, and move *@since to now and mark the error seen. */
+/* The error since *@since, or 0; moves *@since to now and marks the error
+ * seen. */
 int errseq_check_and_advance(errseq_t *eseq, errseq_t *since);
 
 #endif

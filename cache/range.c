@@ -134,19 +134,6 @@ void range_lock_exclusive(struct range_lock *rl, struct range *range,
 	mutex_unlock(&rl->lock);
 }
 
-bool range_trylock_shared(struct range_lock *rl, struct range *range,
-			  uint64_t start, uint64_t end)
-{
-	range_init(range, start, end, false);
-	mutex_lock(&rl->lock);
-	if (!blocked_locked(rl, range)) {
-		range->granted = true;
-		TAILQ_INSERT_TAIL(&rl->shared, range, link);
-	}
-	mutex_unlock(&rl->lock);
-	return range->granted;
-}
-
 void range_unlock(struct range_lock *rl, struct range *range)
 {
 	mutex_lock(&rl->lock);

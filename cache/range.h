@@ -45,9 +45,6 @@ void range_lock_shared(struct range_lock *rl, struct range *range,
 		       uint64_t start, uint64_t end);
 void range_lock_exclusive(struct range_lock *rl, struct range *range,
 			  uint64_t start, uint64_t end);
-/* Without waiting; false if it would have to. */
-bool range_trylock_shared(struct range_lock *rl, struct range *range,
-			  uint64_t start, uint64_t end);
 void range_unlock(struct range_lock *rl, struct range *range);
 
 /* No exclusive holder and nobody waiting to be one. */

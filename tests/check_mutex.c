@@ -79,52 +79,6 @@ START_TEST(one_thread_at_a_time)
 }
 END_TEST
 
-static void *try_shard(void *arg)
-{
-	bool *got = arg;
-
-	*got = false;
-	if (mutex_trylock(&shard)) {
-		*got = true;
-		mutex_unlock(&shard);
-	}
-	return NULL;
-}
-
-static bool other_thread_gets_shard(void)
-{
-	pthread_t thread;
-	bool got;
-
-	ck_assert_int_eq(pthread_create(&thread, NULL, try_shard, &got), 0);
-	pthread_join(thread, NULL);
-	return got;
-}
-
-START_TEST(trylock_takes_what_is_free_and_nothing_else)
-{
-	if (!mutex_trylock(&shard))
-		ck_abort_msg("it is free");
-	mutex_assert_held(&shard);
-	ck_assert(!mutex_trylock(&shard));
-	ck_assert(!other_thread_gets_shard());
-	mutex_unlock(&shard);
-	ck_assert(other_thread_gets_shard());
-}
-END_TEST
-
-START_TEST(trylock_may_go_against_the_order)
-{
-	mutex_lock(&shard);
-	if (!mutex_trylock(&store))
-		ck_abort_msg("it is free");
-	mutex_lock(&leaf);
-	mutex_unlock(&leaf);
-	mutex_unlock(&store);
-	mutex_unlock(&shard);
-}
-END_TEST
-
 #ifdef FOLIOD_DEBUG
 /* What the compiler would object to is what these are about. */
 #ifdef __clang__
@@ -147,19 +101,15 @@ START_TEST(taking_an_equal_rank_aborts)
 }
 END_TEST
 
-START_TEST(what_trylock_took_counts_for_the_next_lock)
-{
-	ck_assert(mutex_trylock(&shard));
-	mutex_lock(&store);
-}
-END_TEST
-
 START_TEST(the_highest_rank_held_counts_not_the_latest)
 {
+	struct mutex other;
+
+	mutex_init(&other, RANK_SHARD);
+	mutex_lock(&store);
 	mutex_lock(&shard);
-	if (!mutex_trylock(&store))
-		ck_abort_msg("it is free");
-	mutex_lock(&shard);
+	mutex_unlock(&store);
+	mutex_lock(&other);
 }
 END_TEST
 
@@ -217,13 +167,9 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, rising_ranks_may_be_taken_and_released_in_any_order);
 	tcase_add_test(tc, one_thread_at_a_time);
-	tcase_add_test(tc, trylock_takes_what_is_free_and_nothing_else);
-	tcase_add_test(tc, trylock_may_go_against_the_order);
 #ifdef FOLIOD_DEBUG
 	tcase_add_test_raise_signal(tc, taking_a_lower_rank_aborts, SIGABRT);
 	tcase_add_test_raise_signal(tc, taking_an_equal_rank_aborts, SIGABRT);
-	tcase_add_test_raise_signal(tc,
-		what_trylock_took_counts_for_the_next_lock, SIGABRT);
 	tcase_add_test_raise_signal(tc,
 		the_highest_rank_held_counts_not_the_latest, SIGABRT);
 	tcase_add_test_raise_signal(tc, unlocking_what_is_not_held_aborts,
