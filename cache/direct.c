@@ -190,6 +190,7 @@ static int64_t write_step(struct volume *vol, uint64_t pos, uint32_t len,
 	int ret;
 
 	folio = get_bounce(vol, pos - start + len, &size, true);
+	assert(folio);
 	buf = pool_data(pool, pool_frame(pool, folio));
 	end = MIN(pos + len, start + size);
 	whole_end = MIN(round_up64(end, DIRECT_BLOCK), vol->size);

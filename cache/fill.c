@@ -186,6 +186,7 @@ static bool add_seg(struct fill *fill, struct folio *folio, uint64_t missing)
 	struct iovec *iov = &fill->iov[fill->nr];
 	unsigned int first, nr;
 
+	assert(missing);
 	block_run(missing, &first, &nr);
 	seg->folio = folio;
 	seg->blocks = block_mask(first, first + nr - 1);

@@ -37,6 +37,7 @@ libcache_a_SOURCES = \
 	cache/volume.c \
 	cache/volume.h \
 	cache/write.c \
+	cache/write_request.c \
 	cache/write.h \
 	cache/writeback.c \
 	cache/writeback.h \

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * write.h - the state of one cached write, between write.c and stage.c.
+ * write.h - the state of one cached write, between write.c, which moves the bytes,
+ * write_request.c, which begins it, and stage.c.
  */
 #ifndef FOLIOD_CACHE_WRITE_H
 #define FOLIOD_CACHE_WRITE_H
