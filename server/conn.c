@@ -304,10 +304,10 @@ static void settle(struct conn *conn)
 /* After something happened that is not input. */
 static void turn(struct conn *conn)
 {
-	reply_flush(conn);
+	output_flush(conn);
 	if (conn->tail_len && can_parse(conn)) {
 		parse_tail(conn);
-		reply_flush(conn);
+		output_flush(conn);
 	}
 	settle(conn);
 }
@@ -326,7 +326,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	}
 	conn_get(conn);
 	read_input(conn);
-	reply_flush(conn);
+	output_flush(conn);
 	settle(conn);
 	conn_put(conn);
 }
@@ -338,7 +338,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	conn_get(conn);
-	reply_resume(conn);
+	output_resume(conn);
 	turn(conn);
 	conn_put(conn);
 }
@@ -380,7 +380,7 @@ void conn_kill(struct conn *conn)
 	conn->reading = conn->blocked = false;
 	timer_cancel(&conn->timeout);
 	close_fds(conn->in_fd, conn->out_fd);
-	reply_drop(conn);
+	output_drop(conn);
 	stage_free(conn->stage);
 	conn->stage = NULL;
 	request_wake_room(conn);
@@ -430,7 +430,7 @@ static struct conn *conn_alloc(struct conn_loop *cl, int in_fd, int out_fd)
 	conn->in_fd = in_fd;
 	conn->out_fd = out_fd;
 	conn->recv_max = RECV_MIN;
-	reply_init(conn);
+	output_init(conn);
 	timer_init(&conn->timeout, timeout_expired);
 	event_assign(&conn->ev_read, base, in_fd, EV_READ | EV_PERSIST,
 		     on_readable, conn);
@@ -451,7 +451,7 @@ static int conn_greet(struct conn *conn)
 	conn->reading = true;
 	timeout_handshake(conn);
 	reply_bytes(conn, greeting, nbd_put_greeting(greeting));
-	reply_flush(conn);
+	output_flush(conn);
 	return conn->dead ? -ECONNRESET : 0;
 }
 
@@ -497,6 +497,7 @@ void conn_loop_hurry(struct conn_loop *cl)
 	struct conn *conn;
 
 	while ((conn = TAILQ_FIRST(&cl->conns)))
+		/* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it leaves the list */
 		conn_kill(conn);
 }
 
@@ -552,7 +553,7 @@ void conn_loop_fini(struct conn_loop *cl)
 	assert(cl->nr_conns == 0);
 	timer_cancel(&pool->deadline);
 	loop_del_hook(cl->loop, &pool->hook);
-	reply_pool_drain(pool);
+	output_pool_drain(pool);
 	request_pool_drain(pool);
 	free(pool);
 	free(cl->recv_buf);

@@ -3,8 +3,8 @@
  * conn_internal.h - what the files of a connection share.
  *
  * conn.c has its life and its input, handshake.c the options, transmit.c the
- * requests as they are parsed, request.c those that must wait, reply.c the
- * output, timeout.c the client's delays.
+ * requests as they are parsed, request.c those that must wait, reply.c what is
+ * answered, output.c how it leaves, timeout.c the client's delays.
  *
  *	 HANDSHAKE_FLAGS -> HANDSHAKE_OPTION -> TRANSMISSION
  *	        |                   |                |
@@ -290,7 +290,6 @@ void request_wake_room(struct conn *conn);
 void request_pool_drain(struct conn_pool *pool);
 
 /* reply.c: all of these do nothing on a dead connection. */
-void reply_init(struct conn *conn);
 /* Append @len bytes, of the handshake. */
 void reply_bytes(struct conn *conn, const void *data, size_t len);
 /* The whole answer to @nbd, without content. */
@@ -307,17 +306,36 @@ void reply_chunk(struct conn *conn, const struct nbd_request *nbd, uint64_t pos,
 		 struct out_chunk *chunk, bool last);
 void reply_extents(struct conn *conn, const struct nbd_request *nbd,
 		   const struct volume_extent *extents, unsigned int nr);
-struct out_chunk *reply_chunk_get(struct conn_pool *pool);
-void reply_chunk_put(struct conn_pool *pool, struct out_chunk *chunk);
+
+/* output.c */
+void output_init(struct conn *conn);
+/* Chunks, recycled by the loop; one that is put is unpinned. */
+struct out_chunk *output_chunk_get(struct conn_pool *pool);
+void output_chunk_put(struct conn_pool *pool, struct out_chunk *chunk);
+void output_pool_drain(struct conn_pool *pool);
+/* Where the answer to @nbd goes: not among what another request sends in
+ * pieces. */
+struct outq *output_queue(struct conn *conn, const struct nbd_request *nbd);
+/* The last chunk of @q if it has that much room, or a new one; NULL: out of
+ * memory, and the connection is dead. */
+struct out_chunk *output_room(struct conn *conn, struct outq *q,
+			      unsigned int iovs, unsigned int pins,
+			      unsigned int heads);
+/* Append to @chunk, which has room: @len bytes that the caller fills in, bytes
+ * that are pinned by it. */
+void *output_head(struct outq *q, struct out_chunk *chunk, size_t len);
+void output_data(struct outq *q, struct out_chunk *chunk, void *base,
+		 size_t len);
+/* Append a whole chunk to @q. */
+void output_push(struct conn *conn, struct outq *q, struct out_chunk *chunk);
 /* From now on the output is @request's alone; what others say is held. */
-void reply_own(struct conn *conn, struct request *request);
-void reply_disown(struct conn *conn);
+void output_own(struct conn *conn, struct request *request);
+void output_disown(struct conn *conn);
 /* Send what the descriptor takes, unless it is known to be full.  May kill. */
-void reply_flush(struct conn *conn);
+void output_flush(struct conn *conn);
 /* The same when it takes more again. */
-void reply_resume(struct conn *conn);
+void output_resume(struct conn *conn);
 /* Drop everything unsent. */
-void reply_drop(struct conn *conn);
-void reply_pool_drain(struct conn_pool *pool);
+void output_drop(struct conn *conn);
 
 #endif

@@ -363,7 +363,7 @@ size_t handshake_parse(struct conn *conn, const char *p, size_t len)
 			break;
 		used += n;
 		if (conn->out.bytes >= OUT_FLUSH)
-			reply_flush(conn);
+			output_flush(conn);
 	}
 	return used;
 }

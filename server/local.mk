@@ -7,6 +7,7 @@ libserver_a_SOURCES = \
 	server/export.c \
 	server/export.h \
 	server/handshake.c \
+	server/output.c \
 	server/reply.c \
 	server/request.c \
 	server/timeout.c \

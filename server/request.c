@@ -101,7 +101,7 @@ static int read_piece(struct request *r, uint64_t pos, uint32_t len,
 		      struct out_chunk **chunkp)
 {
 	struct conn *conn = r->conn;
-	struct out_chunk *chunk = reply_chunk_get(conn->pool);
+	struct out_chunk *chunk = output_chunk_get(conn->pool);
 	struct pinvec pv = { .max = volume_pins_max(len) };
 	int ret;
 
@@ -110,7 +110,7 @@ static int read_piece(struct request *r, uint64_t pos, uint32_t len,
 	pv.pins = chunk->pins;
 	ret = volume_read(conn->vol, pos, len, &pv, &conn->ra);
 	if (ret) {
-		reply_chunk_put(conn->pool, chunk);
+		output_chunk_put(conn->pool, chunk);
 		return ret;
 	}
 	chunk->nr_pins = pv.nr;
@@ -163,10 +163,10 @@ static void read_stream(struct request *r)
 		return;
 	}
 	if (wait_for_stream(r)) {
-		reply_chunk_put(conn->pool, chunk);
+		output_chunk_put(conn->pool, chunk);
 		return;
 	}
-	reply_own(conn, r);
+	output_own(conn, r);
 	for (;;) {
 		reply_chunk(conn, &r->nbd, pos, chunk, false);
 		pos += len;
@@ -180,7 +180,7 @@ static void read_stream(struct request *r)
 			break;
 		}
 	}
-	reply_disown(conn);
+	output_disown(conn);
 	request_wake_room(conn);
 }
 

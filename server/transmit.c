@@ -57,14 +57,14 @@ static bool within_limits(const struct conn *conn,
 static bool may_take(struct conn *conn, const struct nbd_request *nbd)
 {
 	if (unlikely(conn->out.bytes >= OUT_FLUSH) && !conn->blocked) {
-		reply_flush(conn);
+		output_flush(conn);
 		/* A dead one has given its output away, and takes no more. */
 		if (unlikely(conn->dead))
 			return false;
 	}
 	if (likely(within_limits(conn, nbd)))
 		return true;
-	reply_flush(conn);
+	output_flush(conn);
 	return !conn->dead && within_limits(conn, nbd);
 }
 
@@ -159,10 +159,12 @@ static size_t copy_to_stage(struct conn *conn, const char *p, size_t len)
 
 	len = MIN(len, (size_t)conn->stage_left);
 	while (done < len) {
-		const struct iovec *iov = &conn->stage->iov[conn->stage_iov];
-		size_t part = MIN(len - done,
-				  iov->iov_len - conn->stage_iov_off);
+		const struct iovec *iov;
+		size_t part;
 
+		assert(conn->stage);
+		iov = &conn->stage->iov[conn->stage_iov];
+		part = MIN(len - done, iov->iov_len - conn->stage_iov_off);
 		memcpy((char *)iov->iov_base + conn->stage_iov_off, p + done,
 		       part);
 		done += part;
