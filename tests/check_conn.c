@@ -895,9 +895,9 @@ START_TEST(small_reads_of_many_pages_do_not_pin_them_all)
 {
 	struct conn_shared shared = { .reply_budget = 8 * MIB };
 	enum { NR = 4096, LARGE = 8 };
-	char *buf = malloc(NR * sizeof(struct nbd_wire_request));
+	size_t max = NR * sizeof(struct nbd_wire_request), n = 0;
+	char *buf = malloc(max);
 	int fd, other;
-	size_t n = 0;
 
 	conntest_stop(&ct);
 	conntest_start(&ct, &shared);

@@ -86,7 +86,7 @@ static void yield_three_times(void *arg)
 {
 	(void)arg;
 	sleeper = coroutine_self();
-	for (char name = '1'; name < '4'; name++) {
+	for (int name = '1'; name < '4'; name++) {
 		trace_add(name);
 		coroutine_yield();
 		ck_assert_ptr_eq(coroutine_self(), sleeper);

@@ -220,7 +220,7 @@ START_TEST(each_flag_is_held_against_its_command)
 		[NBD_CMD_BLOCK_STATUS] = NBD_CMD_FLAG_REQ_ONE,
 	};
 
-	for (uint16_t type = 0; type < ARRAY_SIZE(allowed); type++) {
+	for (unsigned int type = 0; type < ARRAY_SIZE(allowed); type++) {
 		if (type == NBD_CMD_DISC)
 			continue;
 		for (unsigned int i = 0; i < 16; i++) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * crash.c - the crash explorer: the whole engine on a virtual loop over the
+ * crash.c - the crash explorer (T-43): the whole engine on a virtual loop over the
  * simulated disk, under random clients, faults and crashes, each run from one
  * seed.
  *
@@ -148,7 +148,9 @@ static void explain(const struct options *options, uint64_t seed)
 	crash_case_fini(&cs);
 }
 
-static int explore(const struct options *options)
+/* Whatever was done and wherever it was cut, what is found is what the contract
+ * (iomap-semantics 6, tests/oracle.h) allows. */
+static int t43_no_crash_breaks_the_contract(const struct options *options)
 {
 	uint64_t deadline_s = options->seconds ? now_s() + options->seconds :
 						 UINT64_MAX;
@@ -325,5 +327,5 @@ int main(int argc, char **argv)
 	if (!options.given)
 		options.first_seed = random_seed_from_env("FOLIOD_SEED");
 	printf("first seed: FOLIOD_SEED=%" PRIu64 "\n", options.first_seed);
-	return explore(&options);
+	return t43_no_crash_breaks_the_contract(&options);
 }

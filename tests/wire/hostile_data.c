@@ -313,7 +313,8 @@ static void what_is_not_advertised_is_refused(void)
 	struct conn *c = open_export("ro", OPEN_PLAIN);
 
 	for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++) {
-		for (uint16_t type = CMD_TRIM; type <= CMD_RESIZE; type++) {
+		for (unsigned int type = CMD_TRIM; type <= CMD_RESIZE;
+		     type++) {
 			if (type == CMD_CACHE)
 				continue;
 			step("command %u flags %#x on a read-only export",

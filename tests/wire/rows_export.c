@@ -272,7 +272,7 @@ static void check_block_sizes(const struct conn *c)
 		fatal("no INFO_BLOCK_SIZE though it was asked for");
 	if (c->bs_min < 1 || c->bs_min > 64 * KIB ||
 	    (c->bs_min & (c->bs_min - 1)))
-		fail("minimum %u", c->bs_min);
+		fatal("minimum %u", c->bs_min);
 	if (c->bs_pref < 512 || c->bs_pref < c->bs_min ||
 	    (c->bs_pref & (c->bs_pref - 1)))
 		fail("preferred %u with minimum %u", c->bs_pref, c->bs_min);

@@ -441,8 +441,12 @@ static int fd_of_inode(pid_t pid, unsigned long inode)
 static void row56_tcp_nodelay(void)
 {
 	const char *port = env.tcp ? env.port : env.tcp_port;
-	struct sockaddr_storage ss;
-	socklen_t len = sizeof(ss);
+	union {
+		struct sockaddr		any;
+		struct sockaddr_in	in;	/* its port is where in6's is */
+		struct sockaddr_in6	in6;
+	} addr = { .in.sin_port = 0 };
+	socklen_t len = sizeof(addr);
 	int pidfd, fd, theirs, on = 0;
 	unsigned long inode;
 	struct conn *c;
@@ -452,11 +456,9 @@ static void row56_tcp_nodelay(void)
 	c = conn_connect_tcp(env.tcp ? env.host : "127.0.0.1", port);
 	greet(c, HS_FIXED_NEWSTYLE | HS_NO_ZEROES);
 	in_sync(c);
-	if (getsockname(c->fd, (struct sockaddr *)&ss, &len) < 0)
+	if (getsockname(c->fd, &addr.any, &len) < 0)
 		fatal("getsockname: %s", strerror(errno));
-	/* sin_port and sin6_port are at the same place. */
-	inode = socket_inode(atoi(port),
-			     ntohs(((struct sockaddr_in *)&ss)->sin_port));
+	inode = socket_inode(atoi(port), ntohs(addr.in.sin_port));
 	fd = inode ? fd_of_inode(env.pid, inode) : -1;
 	if (fd < 0)
 		skip("the server's end of the socket is not in process %d",
