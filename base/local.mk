@@ -15,6 +15,7 @@ libbase_a_SOURCES = \
 	base/hist.h \
 	base/log.c \
 	base/log.h \
+	base/idle.c \
 	base/loop.c \
 	base/loop.h \
 	base/mutex.c \

@@ -211,12 +211,15 @@ static int set_timer_fd(struct loop *loop, uint64_t when_ns)
 
 static int wait_real(struct loop *loop)
 {
+	uint64_t when_ns = sched_next_timer(loop), slept_ns = 0;
 	int flags = EVLOOP_ONCE;
-	uint64_t when_ns = sched_next_timer(loop);
 	int ret;
 
 	if (loop->nr_ready || loop->nr_relaxed ||
 	    (loop->nr_timers && when_ns <= sched_turn_ns(loop))) {
+		flags |= EVLOOP_NONBLOCK;
+	} else if (loop->idle.looks_on) {
+		loop->idle.looks_on = idle_look_on(loop);
 		flags |= EVLOOP_NONBLOCK;
 	} else {
 		if (when_ns < loop->timer_fd_ns) {
@@ -226,6 +229,8 @@ static int wait_real(struct loop *loop)
 		}
 		if (!loop_may_sleep(loop))
 			flags |= EVLOOP_NONBLOCK;
+		else
+			slept_ns = clock_now_ns();
 	}
 	loop->now_ns = 0;
 	ret = event_base_loop(loop->base, flags);
@@ -237,6 +242,8 @@ static int wait_real(struct loop *loop)
 	__atomic_store_n(&loop->asleep, false, __ATOMIC_RELAXED);
 	if (ret < 0)
 		return errno ? -errno : -EIO;
+	if (slept_ns)
+		idle_slept(loop, slept_ns);
 	return 0;
 }
 
@@ -474,6 +481,17 @@ void loop_del_hook(struct loop *loop, struct turn_hook *hook)
 	if (loop->next_hook == hook)
 		loop->next_hook = TAILQ_NEXT(hook, link);
 	TAILQ_REMOVE(&loop->hooks, hook, link);
+}
+
+void loop_had_event(void)
+{
+	sched_loop->idle.had_event = true;
+	sched_loop->idle.looks_on = sched_loop->idle.window_ns != 0;
+}
+
+bool loop_looks_on(void)
+{
+	return sched_loop->idle.looks_on;
 }
 
 uint64_t loop_turns(const struct loop *loop)

@@ -98,6 +98,16 @@ void loop_post(struct loop *loop, struct work *work);
 /* The same on the calling thread's own loop, without locking. */
 void loop_defer(struct work *work);
 
+/*
+ * An event came from outside on the calling thread's loop; another one may soon
+ * follow, so the loop looks for it before it sleeps.
+ */
+void loop_had_event(void);
+
+/* Will the calling thread's loop certainly take another turn without sleeping
+ * first? */
+bool loop_looks_on(void);
+
 void loop_add_hook(struct loop *loop, struct turn_hook *hook);
 void loop_del_hook(struct loop *loop, struct turn_hook *hook);
 

@@ -24,6 +24,15 @@ TAILQ_HEAD(work_list, work);
 TAILQ_HEAD(turn_hook_list, turn_hook);
 LIST_HEAD(coroutine_list, coroutine);
 
+/* See idle.c. */
+struct idle {
+	bool			had_event;	/* since it was asked last */
+	bool			looks_on;	/* will not sleep after this turn */
+	uint64_t		window_ns;	/* to look on after an event */
+	uint64_t		until_ns;	/* the present window's end */
+	uint64_t		off_until_ns;	/* the window does not grow */
+};
+
 struct loop {
 	/* Set by loop_new(), constant after. */
 	bool			is_virtual;
@@ -49,6 +58,7 @@ struct loop {
 						 * real: this turn's, 0 if not
 						 * sampled yet */
 	uint64_t		turns;		/* atomic for its readers */
+	struct idle		idle;
 	struct random		rnd;		/* virtual only */
 
 	/* Touched by all threads, so not in the cache lines above. */
@@ -76,6 +86,14 @@ uint64_t sched_next_timer(const struct loop *loop);
 
 /* clock.c: the turn's time, sampled at the first use. */
 uint64_t sched_turn_ns(struct loop *loop);
+
+/* idle.c: should @loop, which has nothing to run, poll rather than sleep?  May
+ * yield the processor. */
+bool idle_look_on(struct loop *loop);
+/* It yielded, and had the processor back after @ns. */
+void idle_yielded(struct loop *loop, uint64_t ns);
+/* It slept from @from_ns to now. */
+void idle_slept(struct loop *loop, uint64_t from_ns);
 
 /* coroutine.c: the work function of all coroutines. */
 void coroutine_run(struct work *work);

@@ -157,6 +157,8 @@ static void reap(struct ring *ring)
 			done[i].res = cqes[i]->res;
 		}
 		io_uring_cq_advance(&ring->uring, n);
+		if (n)
+			loop_had_event();
 		for (i = 0; i < n; i++)
 			ring_complete(ring, done[i].req, done[i].res);
 	} while (n == RING_REAP);
@@ -198,7 +200,7 @@ static void ring_hook(struct turn_hook *hook)
 	 */
 	again = io_uring_sq_ready(&ring->uring) ||
 		(!TAILQ_EMPTY(&ring->queue) && ring->in_flight < RING_DEPTH);
-	if (!again && ring->in_flight) {
+	if (!again && ring->in_flight && !loop_looks_on()) {
 		set_armed(ring, true);
 		/* What completes from here on signals the eventfd. */
 		__atomic_thread_fence(__ATOMIC_SEQ_CST);

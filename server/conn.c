@@ -324,6 +324,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		conn->reading = false;
 		return;
 	}
+	loop_had_event();
 	conn_get(conn);
 	read_input(conn);
 	output_flush(conn);
@@ -337,6 +338,7 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	loop_had_event();
 	conn_get(conn);
 	output_resume(conn);
 	turn(conn);

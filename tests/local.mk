@@ -9,6 +9,7 @@ check_PROGRAMS += \
 	tests/check_coroutine \
 	tests/check_hist \
 	tests/check_log \
+	tests/check_idle \
 	tests/check_loop \
 	tests/check_mutex \
 	tests/check_random \
