@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cache/cache_internal.h"
+#include "cache/prefault.h"
 #include "cache/writeback.h"
 
 #define SHARDS_MAX		64u
@@ -80,6 +81,8 @@ int cache_new(const struct cache_params *params, struct cache **cachep)
 		      params->size / 100 * (hard ? hard : 20));
 	range_lock_init(&cache->starving);
 	mutex_init(&cache->volumes_lock, RANK_VOLUME);
+	if (params->prefault)
+		prefault_start(&cache->pool, params->prefault);
 	*cachep = cache;
 	return 0;
 

@@ -21,6 +21,8 @@ struct cache_stats;
 struct cache_params {
 	uint64_t	size;		/* bytes of cached data, a hard limit */
 	uint64_t	staging_max;	/* bytes for payloads and direct I/O, on top */
+	uint64_t	prefault;	/* bytes in memory ahead of their use; 0:
+					 * they are touched as they are used */
 	unsigned int	nr_threads;	/* loops that will use it */
 	unsigned int	nr_shards;	/* power of two; 0: chosen from the size */
 	unsigned int	dirty_background_pct;	/* 0: the default, 10 */

@@ -24,6 +24,8 @@ libcache_a_SOURCES = \
 	cache/pool.c \
 	cache/pool.h \
 	cache/pool_internal.h \
+	cache/prefault.c \
+	cache/prefault.h \
 	cache/range.c \
 	cache/range.h \
 	cache/read.c \

@@ -10,6 +10,7 @@
 
 #include "cache/pool.h"
 #include "cache/pool_internal.h"
+#include "cache/prefault.h"
 
 #define HUGE_PAGE	(UINT64_C(2) << 20)
 
@@ -87,6 +88,8 @@ static bool grow_locked(struct pool *pool)
 	__atomic_store_n(&pool->fresh, pool->fresh + (1u << order),
 			 __ATOMIC_RELEASE);
 	free_run_locked(pool, pool->fresh - (1u << order), order);
+	if (unlikely(pool->fresh >= pool->prefault_at))
+		prefault_more(pool->prefault);
 	return true;
 }
 
@@ -138,6 +141,7 @@ int pool_init(struct pool *pool, uint64_t cache_pages, uint64_t staging_pages)
 		goto out_unmap_folios;
 	mutex_init(&pool->lock, RANK_POOL);
 	pool->fresh = 1;
+	pool->prefault_at = UINT32_MAX;
 	return 0;
 
 out_unmap_folios:
@@ -149,6 +153,7 @@ out_unmap_arena:
 
 void pool_fini(struct pool *pool)
 {
+	prefault_stop(pool);
 	munmap(pool->ghost, (pool->ghost_mask + 1ul) * sizeof(*pool->ghost));
 	munmap(pool->folios, (uint64_t)pool->nr_frames * sizeof(struct folio));
 	munmap(pool->arena_map, arena_bytes(pool));
@@ -288,5 +293,5 @@ void pool_free(struct pool *pool, uint32_t frame)
 	queue_remove_locked(pool, folio);
 	__atomic_store_n(used, *used - pages, __ATOMIC_RELAXED);
 	free_run_locked(pool, frame, folio->order);
-		mutex_unlock(&pool->lock);
+	mutex_unlock(&pool->lock);
 }

@@ -39,6 +39,8 @@ struct pool {
 	uint32_t		small_target;	/* pages, a tenth */
 	uint32_t		ghost_pages;
 	uint32_t		ghost_mask;	/* buckets - 1 */
+	struct prefault		*prefault;	/* NULL: frames are touched as
+						 * they are used */
 
 	struct mutex		lock __attribute__((aligned(CACHE_LINE)));
 						/* RANK_POOL */
@@ -46,6 +48,8 @@ struct pool {
 	struct frame_list	free[FOLIO_ORDER_MAX + 1];
 	uint32_t		fresh;		/* frames from here on were never
 						 * used; atomic for readers */
+	uint32_t		prefault_at;	/* when fresh is here, more are
+						 * wanted in memory */
 	struct frame_list	small, main;
 	struct frame_list	leaving;	/* chosen to go, but busy */
 	struct ghost_slot	(*ghost)[8];

@@ -30,6 +30,8 @@
 #include "store/raw.h"
 
 #define STAGING_MAX		(UINT64_C(128) << 20)
+/* In memory before the cache needs it: a second of fast writes, about. */
+#define PREFAULT_MAX		(UINT64_C(64) << 20)
 #define REPLY_BUDGET		(UINT64_C(128) << 20)
 #define HANDSHAKE_TIMEOUT_NS	(10 * NSEC_PER_SEC)
 #define STALL_TIMEOUT_NS	(15 * NSEC_PER_SEC)
@@ -411,6 +413,7 @@ static int start_engine(struct server *s)
 {
 	const struct cache_params cache_params = {
 		.size = s->params->cache_size, .staging_max = STAGING_MAX,
+		.prefault = MIN(PREFAULT_MAX, s->params->cache_size / 8),
 		.nr_threads = s->params->threads,
 	};
 	char size[32];

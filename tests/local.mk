@@ -22,6 +22,8 @@ tests_check_hist_SOURCES = tests/check_hist.c
 tests_check_hist_LDADD = $(BASE_TEST_LIBS)
 tests_check_log_SOURCES = tests/check_log.c
 tests_check_log_LDADD = $(BASE_TEST_LIBS)
+tests_check_idle_SOURCES = tests/check_idle.c
+tests_check_idle_LDADD = $(BASE_TEST_LIBS)
 tests_check_loop_SOURCES = tests/check_loop.c
 tests_check_loop_LDADD = $(BASE_TEST_LIBS)
 tests_check_mutex_SOURCES = tests/check_mutex.c
@@ -187,6 +189,7 @@ check_PROGRAMS += \
 	tests/check_limits \
 	tests/check_nomem \
 	tests/check_pool \
+	tests/check_prefault \
 	tests/check_proof_ioend \
 	tests/check_proof_through \
 	tests/check_proof_volume \
@@ -199,6 +202,8 @@ check_PROGRAMS += \
 	$(NULL)
 tests_check_folio_SOURCES = tests/check_folio.c tests/corun.h
 tests_check_folio_LDADD = libcache.a $(BASE_TEST_LIBS)
+tests_check_prefault_SOURCES = tests/check_prefault.c
+tests_check_prefault_LDADD = libcache.a $(BASE_TEST_LIBS)
 tests_check_pool_SOURCES = tests/check_pool.c tests/corun.h
 tests_check_pool_LDADD = libcache.a $(BASE_TEST_LIBS)
 tests_check_direct_SOURCES = tests/check_direct.c $(ENGINE_TEST_SOURCES)
