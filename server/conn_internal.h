@@ -59,6 +59,8 @@ enum {
 	HELD_MIN		= 64 << 10,	/* a connection's share, at least */
 	HELD_MAX		= 64 << 20,
 	OUT_FLUSH		= 1 << 20,	/* send once so much is queued */
+	OUT_ACKS_MIN		= 8 * 16,	/* or only replies to writes, from */
+	OUT_ACKS_MAX		= 16 * 16,	/* here to there */
 	OUT_ROOM		= 2 << 20,	/* large reads go on below this */
 	INFLIGHT_MAX		= 1024,		/* requests of a connection */
 	LOOP_INFLIGHT_MAX	= 16384,	/* of all; each may have one */

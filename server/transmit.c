@@ -52,11 +52,23 @@ static bool within_limits(const struct conn *conn,
 		held + will_hold(nbd) <= conn_held_max(conn);
 }
 
+/*
+ * Send before the batch is done?  When much is queued, and replies to writes
+ * early: who waits for them can send on while the rest of his batch is written.
+ */
+static bool should_send(const struct conn *conn)
+{
+	size_t bytes = conn->out.bytes;
+
+	return unlikely(bytes >= OUT_FLUSH) ||
+		(bytes >= OUT_ACKS_MIN && bytes <= OUT_ACKS_MAX);
+}
+
 /* May @nbd be taken up now?  If not, something of the connection's own is
  * under way that will have it looked at again. */
 static bool may_take(struct conn *conn, const struct nbd_request *nbd)
 {
-	if (unlikely(conn->out.bytes >= OUT_FLUSH) && !conn->blocked) {
+	if (should_send(conn) && !conn->blocked) {
 		output_flush(conn);
 		/* A dead one has given its output away, and takes no more. */
 		if (unlikely(conn->dead))
