@@ -16,7 +16,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
+#include <time.h>
 #include <unistd.h>
+
+#include "base/base.h"
+
+/* For about two seconds. */
+#define TRIES		20
+#define PAUSE_NS	((long)(100 * NSEC_PER_MSEC))
 
 /* What a descriptor must be to be the one looked for. */
 struct search {
@@ -123,7 +130,7 @@ static void find_holder(const struct search *search, struct lock_holder *holder)
 	closedir(dir);
 }
 
-int lock_file(int fd, bool exclusive, struct lock_holder *holder)
+static int try_lock(int fd, bool exclusive, struct lock_holder *holder)
 {
 	struct flock lock = {
 		.l_type = exclusive ? F_WRLCK : F_RDLCK,
@@ -147,6 +154,25 @@ int lock_file(int fd, bool exclusive, struct lock_holder *holder)
 		find_holder(&search, holder);
 	}
 	return -EBUSY;
+}
+
+/*
+ * A lock that no process has may be that of one that was killed, whose last
+ * I/O the kernel has yet to finish: that takes as long as the disk does, and
+ * must end before another one writes.
+ */
+int lock_file(int fd, bool exclusive, struct lock_holder *holder)
+{
+	const struct timespec pause = { .tv_nsec = PAUSE_NS };
+	int ret;
+
+	for (unsigned int i = 0; i < TRIES; i++) {
+		ret = try_lock(fd, exclusive, holder);
+		if (ret != -EBUSY || holder->pid)
+			break;
+		nanosleep(&pause, NULL);
+	}
+	return ret;
 }
 
 void lock_find_opener(const struct stat *st, struct lock_holder *holder)

@@ -17,7 +17,8 @@ struct lock_holder {
 /*
  * Lock all of the open file @fd, for ever, for this open file description:
  * exclusively or shared.  Returns 0, -EBUSY with *@holder filled in, or what
- * a file system without locks answers.
+ * a file system without locks answers.  Waits for two seconds for a lock whose
+ * holder cannot be found.
  */
 int lock_file(int fd, bool exclusive, struct lock_holder *holder);
 

@@ -668,6 +668,62 @@ static void end_holder(pid_t pid, int keep)
 	ck_assert_int_eq(status, 0);
 }
 
+/* Put a locked descriptor of the file where no process has it: on its way
+ * through a socket, whose ends are returned. */
+static void lock_by_nobody(int ends[2])
+{
+	char control[CMSG_SPACE(sizeof(int))] = { 0 }, byte = 0;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg_out = {
+		.msg_iov = &iov, .msg_iovlen = 1,
+		.msg_control = control, .msg_controllen = sizeof(control),
+	};
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg_out);
+	struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	ck_assert_int_eq(fcntl(fd, F_OFD_SETLK, &lock), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0,
+				    ends), 0);
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
+	ck_assert_int_eq(sendmsg(ends[0], &msg_out, 0), 1);
+	close(fd);
+}
+
+static void *let_go_soon(void *arg)
+{
+	const int *ends = arg;
+
+	usleep(250000);
+	close(ends[0]);
+	close(ends[1]);
+	return NULL;
+}
+
+START_TEST(a_lock_that_nobody_has_is_waited_for)
+{
+	struct bdev *bdev;
+	pthread_t thread;
+	int ends[2];
+
+	make_file(4096);
+	lock_by_nobody(ends);
+	ck_assert_int_eq(pthread_create(&thread, NULL, let_go_soon, ends), 0);
+	bdev = open_bdev(0);
+	pthread_join(thread, NULL);
+	bdev_close(&bdev);
+
+	/* But not for ever. */
+	lock_by_nobody(ends);
+	refused(path, 0, -EBUSY, ": in use by another process");
+	close(ends[0]);
+	close(ends[1]);
+}
+END_TEST
+
 START_TEST(a_file_in_use_is_refused_and_the_holder_named)
 {
 	struct bdev *bdev;
@@ -1041,6 +1097,7 @@ static Suite *file_suite(void)
 	tcase_add_test(tc, what_is_no_disk_is_refused_with_a_reason);
 	tcase_add_test(tc, no_permission_says_whether_reading_would_do);
 	tcase_add_test(tc, a_file_in_use_is_refused_and_the_holder_named);
+	tcase_add_test(tc, a_lock_that_nobody_has_is_waited_for);
 	tcase_add_test(tc, a_posix_lock_of_others_counts);
 	tcase_add_loop_test(tc, read_only_is_only_read, 0, NR_ENGINES);
 	suite_add_tcase(suite, tc);
