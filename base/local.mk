@@ -16,6 +16,8 @@ libbase_a_SOURCES = \
 	base/log.c \
 	base/log.h \
 	base/idle.c \
+	base/limits.c \
+	base/limits.h \
 	base/loop.c \
 	base/loop.h \
 	base/mutex.c \
@@ -25,6 +27,8 @@ libbase_a_SOURCES = \
 	base/sched.h \
 	base/size.c \
 	base/size.h \
+	base/suggest.c \
+	base/suggest.h \
 	base/timer.c \
 	base/util.h \
 	base/waitq.c \

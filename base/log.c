@@ -19,6 +19,7 @@
 #define PREFIX_MAX	32
 
 static int log_level = LOG_INFO_LEVEL;
+static void (*log_sink)(enum log_level level, const char *text);
 
 static const char *const prefixes[] = {
 	[LOG_ERROR_LEVEL]	= "foliod: ",
@@ -35,6 +36,11 @@ void log_set_level(enum log_level level)
 enum log_level log_get_level(void)
 {
 	return (enum log_level)__atomic_load_n(&log_level, __ATOMIC_RELAXED);
+}
+
+void log_set_sink(void (*sink)(enum log_level level, const char *text))
+{
+	log_sink = sink;
 }
 
 /* How many bytes at @p are a control character; 0 if it is something else. */
@@ -95,13 +101,18 @@ static void log_line(enum log_level level, const char *fmt, va_list ap)
 	n = vsnprintf(text, sizeof(text), fmt, ap);
 	if (n < 0)
 		strcpy(text, "(message that cannot be formatted)");
-	len = strlen(prefixes[level]);
+	len = log_sink ? 0 : strlen(prefixes[level]);
 	memcpy(line, prefixes[level], len);
 	len += escape(text, n >= (int)sizeof(text), line + len);
-	line[len++] = '\n';
-	/* There is nobody left to tell that stderr does not work. */
-	ret = write(STDERR_FILENO, line, len);
-	(void)ret;
+	if (log_sink) {
+		line[len] = '\0';
+		log_sink(level, line);
+	} else {
+		line[len++] = '\n';
+		/* There is nobody left to tell that stderr does not work. */
+		ret = write(STDERR_FILENO, line, len);
+		(void)ret;
+	}
 	errno = saved_errno;
 }
 

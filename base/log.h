@@ -19,6 +19,12 @@ enum log_level {
 void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 
+/*
+ * Have messages taken by @sink instead of being written, without prefix and
+ * newline and from any thread; NULL ends that.  Set while no other thread logs.
+ */
+void log_set_sink(void (*sink)(enum log_level level, const char *text));
+
 void log_error(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void log_info(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

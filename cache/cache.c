@@ -82,7 +82,7 @@ int cache_new(const struct cache_params *params, struct cache **cachep)
 	range_lock_init(&cache->starving);
 	mutex_init(&cache->volumes_lock, RANK_VOLUME);
 	if (params->prefault)
-		prefault_start(&cache->pool, params->prefault);
+		cache_prefault(cache, params->prefault);
 	*cachep = cache;
 	return 0;
 
@@ -91,6 +91,11 @@ out_pool:
 out_free:
 	free(cache);
 	return ret;
+}
+
+void cache_prefault(struct cache *cache, uint64_t ahead)
+{
+	prefault_start(&cache->pool, ahead);
 }
 
 void cache_free(struct cache *cache)

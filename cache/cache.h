@@ -31,6 +31,19 @@ struct cache_params {
 
 #define CACHE_SIZE_MIN		(UINT64_C(16) << 20)
 #define CACHE_SIZE_PER_THREAD	(UINT64_C(4) << 20)
+#define CACHE_SIZE_DEFAULT_MAX	(UINT64_C(4) << 30)
+
+/*
+ * The size for a machine with @memory bytes where none was asked for: a
+ * quarter, at most 4 GiB, but never less than @threads need.
+ */
+static inline uint64_t cache_default_size(uint64_t memory, unsigned int threads)
+{
+	uint64_t size = MIN(memory / 4, CACHE_SIZE_DEFAULT_MAX);
+
+	size = MAX(size, CACHE_SIZE_MIN);
+	return MAX(size, threads * CACHE_SIZE_PER_THREAD);
+}
 
 /*
  * Allocate the arena and the index.  The memory is reserved at once and
@@ -38,6 +51,10 @@ struct cache_params {
  * (CACHE_SIZE_MIN; tests may ask for less by nr_shards = 1), or -ENOMEM.
  */
 int cache_new(const struct cache_params *params, struct cache **cachep);
+
+/* What params.prefault does, for who made the cache before a fork: a thread does
+ * it.  Before anybody uses the cache. */
+void cache_prefault(struct cache *cache, uint64_t ahead);
 
 /* All volumes are closed already. */
 void cache_free(struct cache *cache);

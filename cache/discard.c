@@ -194,13 +194,17 @@ static void drop_by_frames(struct volume *vol, uint64_t start, uint64_t end)
 void cache_drop_range(struct volume *vol, uint64_t start, uint64_t end)
 {
 	uint64_t pos = start;
+	unsigned int nr = 0;
 
 	if ((end - start) / FRAME_SIZE > vol->cache->pool.nr_frames / 4) {
 		drop_by_frames(vol, start, end);
 		return;
 	}
-	while (pos < end)
+	while (pos < end) {
+		if (++nr % RELAX_PAGES == 0)
+			coroutine_relax();
 		pos = drop_at(vol, pos, start, end);
+	}
 }
 
 /* ---- zeroes as data ---- */

@@ -141,19 +141,18 @@ static void count_read(struct volume *vol, uint32_t len)
 	volume_count(vol, read_bytes, len);
 }
 
-int volume_read_inline(struct volume *vol, uint64_t pos, uint32_t len,
-		       struct pinvec *pv, struct readahead *ra)
+int volume_read_foreign(struct volume *vol, uint64_t pos, uint32_t len,
+			struct pinvec *pv, bool *markedp)
 {
 	unsigned int nr = pv->nr;
 	uint32_t done = 0;
-	bool marked = false;
 
 	assert(range_within(pos, len, vol->size));
 	if (unlikely(volume_is_direct(vol)))
 		return -EAGAIN;
 	while (done < len) {
 		uint32_t n = pin_cached(vol, pos + done, len - done, pv,
-					&marked);
+					markedp);
 
 		if (n == 0)
 			n = (uint32_t)read_hole_inline(vol, pos + done,
@@ -162,8 +161,6 @@ int volume_read_inline(struct volume *vol, uint64_t pos, uint32_t len,
 			break;
 		done += n;
 	}
-	if (unlikely(marked))
-		readahead_marked(vol, ra, pos, len);
 	if (done < len) {
 		unpin_from(vol, pv, nr);
 		return -EAGAIN;
@@ -171,6 +168,23 @@ int volume_read_inline(struct volume *vol, uint64_t pos, uint32_t len,
 	count_hits(vol, pv, nr);
 	count_read(vol, len);
 	return 0;
+}
+
+int volume_read_inline(struct volume *vol, uint64_t pos, uint32_t len,
+		       struct pinvec *pv, struct readahead *ra)
+{
+	bool marked = false;
+	int ret = volume_read_foreign(vol, pos, len, pv, &marked);
+
+	if (unlikely(marked))
+		readahead_marked(vol, ra, pos, len);
+	return ret;
+}
+
+void volume_read_ahead(struct volume *vol, struct readahead *ra, uint64_t pos,
+		       uint32_t len)
+{
+	readahead_marked(vol, ra, pos, len);
 }
 
 /*

@@ -7,6 +7,9 @@
  * -EAGAIN may have written a part already, as any write in flight may: it goes
  * on with the waiting form of the same call.  The waiting forms run in a
  * coroutine.
+ *
+ * A thread that runs no loop may call the *_inline forms of writes and FLUSH,
+ * volume_read_foreign() and volume_unpin().
  */
 #ifndef FOLIOD_CACHE_VOLUME_H
 #define FOLIOD_CACHE_VOLUME_H
@@ -35,6 +38,16 @@ enum volume_mode {
 	VOLUME_DIRECTSYNC,	/* no cache, every write is FUA */
 	VOLUME_UNSAFE,		/* FLUSH and FUA do nothing */
 };
+
+/* What users call them. */
+#define VOLUME_MODE_NAMES { \
+	[VOLUME_WRITEBACK]	= "writeback", \
+	[VOLUME_WRITETHROUGH]	= "writethrough", \
+	[VOLUME_WRITEOUT]	= "writeout", \
+	[VOLUME_NONE]		= "none", \
+	[VOLUME_DIRECTSYNC]	= "directsync", \
+	[VOLUME_UNSAFE]		= "unsafe", \
+}
 
 /* Flags of requests. */
 #define VOLUME_FUA		(1u << 0)
@@ -221,6 +234,17 @@ struct readahead {
  */
 int volume_read_inline(struct volume *vol, uint64_t pos, uint32_t len,
 		       struct pinvec *pv, struct readahead *ra);
+
+/*
+ * The same on a thread that runs no loop and so cannot read ahead: *@markedp is
+ * set if that was due, by volume_read_ahead().
+ */
+int volume_read_foreign(struct volume *vol, uint64_t pos, uint32_t len,
+			struct pinvec *pv, bool *markedp);
+
+/* Go on reading ahead behind [@pos, @pos + @len); on @ra's loop. */
+void volume_read_ahead(struct volume *vol, struct readahead *ra, uint64_t pos,
+		       uint32_t len);
 
 /*
  * The same, reading what is missing.  0, or -errno with @pv as it was.

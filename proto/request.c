@@ -22,7 +22,35 @@ int nbd_get_request(const void *buf, struct nbd_request *req)
 	req->len = be32toh(wire.len);
 	req->flags = be16toh(wire.flags);
 	req->type = be16toh(wire.type);
+	req->extended = false;
 	return wire.magic == htobe32(NBD_REQUEST_MAGIC) ? 0 : -EPROTO;
+}
+
+int nbd_get_extended_request(const void *buf, struct nbd_request *req)
+{
+	struct nbd_wire_extended_request wire;
+
+	memcpy(&wire, buf, sizeof(wire));
+	req->cookie = wire.cookie;
+	req->pos = be64toh(wire.pos);
+	req->len = be64toh(wire.len);
+	req->flags = be16toh(wire.flags);
+	req->type = be16toh(wire.type);
+	req->extended = true;
+	return wire.magic == htobe32(NBD_EXTENDED_REQUEST_MAGIC) ? 0 : -EPROTO;
+}
+
+void nbd_get_status_payload(const void *buf, struct nbd_request *req,
+			    uint32_t *contextp)
+{
+	struct nbd_wire_status_payload wire;
+	uint32_t context;
+
+	memcpy(&wire, buf, sizeof(wire));
+	memcpy(&context, (const char *)buf + sizeof(wire), sizeof(context));
+	req->len = be64toh(wire.len);
+	req->flags &= ~NBD_CMD_FLAG_PAYLOAD_LEN;
+	*contextp = be32toh(context);
 }
 
 /* What a command needs and is; indexed by its number. */
@@ -66,17 +94,20 @@ static const struct command {
 };
 
 static bool flags_allowed(const struct nbd_session *session,
-			  const struct command *cmd, unsigned int flags)
+			  const struct command *cmd,
+			  const struct nbd_request *req)
 {
 	unsigned int allowed = cmd->flags;
 
+	if (req->extended && req->type == NBD_CMD_WRITE)
+		allowed |= NBD_CMD_FLAG_PAYLOAD_LEN;
 	if (session->flags & NBD_SEND_FUA)
 		allowed |= NBD_CMD_FLAG_FUA;
 	if (!(session->flags & NBD_SEND_DF))
 		allowed &= ~NBD_CMD_FLAG_DF;
 	if (!(session->flags & NBD_SEND_FAST_ZERO))
 		allowed &= ~NBD_CMD_FLAG_FAST_ZERO;
-	return (flags & ~allowed) == 0;
+	return (req->flags & ~allowed) == 0;
 }
 
 static bool is_aligned(const struct nbd_session *session,
@@ -99,8 +130,11 @@ enum nbd_error nbd_check_request(const struct nbd_session *session,
 		return NBD_EINVAL;
 	}
 	cmd = &commands[req->type];
-	if (req->flags && !flags_allowed(session, cmd, req->flags)) {
-		*textp = "flag not valid for this command";
+	if (req->flags && !flags_allowed(session, cmd, req)) {
+		*textp = req->extended &&
+			(req->flags & NBD_CMD_FLAG_PAYLOAD_LEN) ?
+			"flag or payload not valid for this command" :
+			"flag not valid for this command";
 		return NBD_EINVAL;
 	}
 	if (cmd->writes && (session->flags & NBD_READ_ONLY)) {

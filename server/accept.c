@@ -10,25 +10,22 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/base.h"
 #include "server/accept.h"
+#include "server/turned_away.h"
 
 /* Clients taken from one socket before others get their turn. */
 #define ACCEPT_BATCH	64
 /* How long to leave a socket alone for which there are no resources. */
 #define PAUSE_USEC	100000
-#define COMPLAIN_NS	(10 * NSEC_PER_SEC)
 
 struct accept_event {
 	struct acceptor	*acceptor;
 	int		fd;
-	bool		tcp;
 	struct event	*readable;
 };
 
@@ -37,26 +34,9 @@ struct acceptor {
 	void			*arg;
 	int			reserve_fd;	/* -1 while there is none */
 	struct event		*resume;
-	uint64_t		complained_ns;
-	uint64_t		nr_turned_away;	/* since then */
 	unsigned int		nr;
 	struct accept_event	events[];
 };
-
-static void complain(struct acceptor *acceptor, int err)
-{
-	uint64_t now = clock_now_ns();
-
-	acceptor->nr_turned_away++;
-	if (acceptor->complained_ns &&
-	    now - acceptor->complained_ns < COMPLAIN_NS)
-		return;
-	log_warn("%llu client%s turned away: %s",
-		 (unsigned long long)acceptor->nr_turned_away,
-		 acceptor->nr_turned_away == 1 ? "" : "s", strerror(err));
-	acceptor->complained_ns = now;
-	acceptor->nr_turned_away = 0;
-}
 
 static void get_reserve(struct acceptor *acceptor)
 {
@@ -95,7 +75,7 @@ static bool turn_away(struct accept_event *ae, int why)
 	int fd, err;
 
 	if (acceptor->reserve_fd < 0) {
-		complain(acceptor, why);
+		turned_away(strerror(why));
 		pause_all(acceptor);
 		return false;
 	}
@@ -105,21 +85,12 @@ static bool turn_away(struct accept_event *ae, int why)
 	err = errno;
 	if (fd >= 0) {
 		close(fd);
-		complain(acceptor, why);
+		turned_away(strerror(why));
 	}
 	get_reserve(acceptor);
 	if (fd < 0 && (err == EMFILE || err == ENFILE))
 		pause_all(acceptor);
 	return fd >= 0;
-}
-
-static void set_tcp_options(int fd)
-{
-	const int on = 1;
-
-	/* Failing is harmless: the client has gone. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
 /* One client of @ae.  False: no more for now. */
@@ -129,8 +100,6 @@ static bool accept_one(struct accept_event *ae)
 	int err = errno;
 
 	if (fd >= 0) {
-		if (ae->tcp)
-			set_tcp_options(fd);
 		ae->acceptor->accepted(ae->acceptor->arg, fd);
 		return true;
 	}
@@ -142,7 +111,7 @@ static bool accept_one(struct accept_event *ae)
 		return turn_away(ae, err);
 	case ENOBUFS:
 	case ENOMEM:
-		complain(ae->acceptor, err);
+		turned_away(strerror(err));
 		pause_all(ae->acceptor);
 		return false;
 	default:
@@ -184,7 +153,6 @@ int acceptor_start(const struct listeners *set, struct event_base *base,
 
 		ae->acceptor = acceptor;
 		ae->fd = set->list[i].fd;
-		ae->tcp = !set->list[i].path;
 		ae->readable = event_new(base, ae->fd, EV_READ | EV_PERSIST,
 					 on_readable, ae);
 		if (!ae->readable)

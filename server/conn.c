@@ -19,10 +19,15 @@
 
 #define READS_PER_EVENT	8		/* then the others' turn comes */
 #define UNIX_SNDBUF	(1 << 20)	/* asked for; the system cuts it */
+/* Seconds.  A client that vanished from an idle connection holds it for four
+ * minutes, and not for the system's two hours. */
+#define KEEP_IDLE	120
+#define KEEP_INTERVAL	30
+#define KEEP_COUNT	4
 
 /* ---- descriptors ---- */
 
-static ssize_t conn_recv(struct conn *conn, struct iovec *iov, unsigned int nr)
+ssize_t conn_fd_recv(struct conn *conn, struct iovec *iov, unsigned int nr)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = nr };
 	ssize_t n;
@@ -39,7 +44,7 @@ static ssize_t conn_recv(struct conn *conn, struct iovec *iov, unsigned int nr)
 	return n < 0 ? -errno : n;
 }
 
-ssize_t conn_send(struct conn *conn, struct iovec *iov, unsigned int nr)
+ssize_t conn_fd_send(struct conn *conn, struct iovec *iov, unsigned int nr)
 {
 	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = nr };
 	ssize_t n;
@@ -57,10 +62,42 @@ ssize_t conn_send(struct conn *conn, struct iovec *iov, unsigned int nr)
 	return n < 0 ? -errno : n;
 }
 
+static ssize_t conn_recv(struct conn *conn, struct iovec *iov, unsigned int nr)
+{
+	if (unlikely(conn->tls))
+		return tls_recv(conn->tls, iov, nr);
+	return conn_fd_recv(conn, iov, nr);
+}
+
+ssize_t conn_send(struct conn *conn, struct iovec *iov, unsigned int nr)
+{
+	if (unlikely(conn->tls))
+		return tls_send(conn->tls, iov, nr);
+	return conn_fd_send(conn, iov, nr);
+}
+
+/* None of these is worth failing for. */
+static void set_tcp_options(int fd)
+{
+	static const struct {
+		int level, name, value;
+	} options[] = {
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		{ IPPROTO_TCP, TCP_KEEPIDLE, KEEP_IDLE },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, KEEP_INTERVAL },
+		{ IPPROTO_TCP, TCP_KEEPCNT, KEEP_COUNT },
+	};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(options); i++)
+		(void)setsockopt(fd, options[i].level, options[i].name,
+				 &options[i].value, sizeof(options[i].value));
+}
+
 /* Learn what @fd is, and make it fit for us. */
 static int prepare_fd(int fd, bool *is_socketp)
 {
-	int domain, flags, one = 1, sndbuf = UNIX_SNDBUF;
+	int domain, flags, sndbuf = UNIX_SNDBUF;
 	socklen_t len = sizeof(domain);
 
 	*is_socketp = !getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len);
@@ -70,13 +107,11 @@ static int prepare_fd(int fd, bool *is_socketp)
 			return -errno;
 		return 0;
 	}
-	/* Neither is worth failing for. */
 	if (domain == AF_UNIX)
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &sndbuf,
 				 sizeof(sndbuf));
-	else
-		(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one,
-				 sizeof(one));
+	else if (domain == AF_INET || domain == AF_INET6)
+		set_tcp_options(fd);
 	return 0;
 }
 
@@ -250,22 +285,42 @@ static void end_of_input(struct conn *conn)
 	tail_drop(conn);
 }
 
-static void read_input(struct conn *conn)
+/* Once.  True if there may be more; may kill. */
+static bool receive(struct conn *conn)
 {
-	bool full = true;
+	bool full = false;
 	ssize_t n;
 
-	for (int i = 0; i < READS_PER_EVENT && full && wants_input(conn); i++) {
-		full = false;
-		n = conn->stage ? recv_stage(conn, &full) :
-				  recv_plain(conn, &full);
-		if (n == 0) {
-			end_of_input(conn);
-		} else if (n < 0 && n != -EAGAIN) {
-			conn_kill(conn);
-			return;
-		}
+	if (unlikely(conn->phase == HANDSHAKE_TLS)) {
+		conn_tls_handshake(conn);
+		return conn->phase != HANDSHAKE_TLS;
 	}
+	n = conn->stage ? recv_stage(conn, &full) : recv_plain(conn, &full);
+	if (n == 0)
+		end_of_input(conn);
+	else if (n < 0 && n != -EAGAIN)
+		conn_kill(conn);
+	return full;
+}
+
+/* Take up what the TLS session has received already. */
+static void read_received(struct conn *conn)
+{
+	tls_hold(conn->tls, true);
+	while (wants_input(conn) && tls_has_input(conn->tls))
+		receive(conn);
+	if (conn->tls)
+		tls_hold(conn->tls, false);
+}
+
+static void read_input(struct conn *conn)
+{
+	bool more = true;
+
+	for (int i = 0; i < READS_PER_EVENT && more && wants_input(conn); i++)
+		more = receive(conn);
+	if (unlikely(conn->tls))
+		read_received(conn);
 }
 
 /* ---- events ---- */
@@ -289,8 +344,11 @@ static void settle(struct conn *conn)
 	if (unlikely(!conn->inflight &&
 		     (conn->pool->past_deadline ||
 		      (conn->finishing && !conn->out.bytes)))) {
-		conn_kill(conn);
-		return;
+		if (!conn->tls || conn_tls_end(conn) ||
+		    conn->pool->past_deadline) {
+			conn_kill(conn);
+			return;
+		}
 	}
 	if (unlikely(conn->finishing))
 		timeout_watch(conn);
@@ -307,6 +365,10 @@ static void turn(struct conn *conn)
 	output_flush(conn);
 	if (conn->tail_len && can_parse(conn)) {
 		parse_tail(conn);
+		output_flush(conn);
+	}
+	if (unlikely(conn->tls)) {
+		read_received(conn);
 		output_flush(conn);
 	}
 	settle(conn);
@@ -382,6 +444,8 @@ void conn_kill(struct conn *conn)
 	conn->reading = conn->blocked = false;
 	timer_cancel(&conn->timeout);
 	close_fds(conn->in_fd, conn->out_fd);
+	tls_session_free(conn->tls);
+	conn->tls = NULL;
 	output_drop(conn);
 	stage_free(conn->stage);
 	conn->stage = NULL;
@@ -393,6 +457,27 @@ void conn_kill(struct conn *conn)
 	conn_put(conn);
 }
 
+/* Count one more in the process, unless there are too many. */
+static int count_conn(struct conn_shared *shared, const struct peer *peer)
+{
+	unsigned int nr = __atomic_add_fetch(&shared->nr_conns, 1,
+					     __ATOMIC_RELAXED);
+	int ret = -EUSERS;
+
+	if (!shared->max_conns || nr <= shared->max_conns)
+		ret = shared->peers ? peers_enter(shared->peers, peer) : 0;
+	if (ret)
+		__atomic_sub_fetch(&shared->nr_conns, 1, __ATOMIC_RELAXED);
+	return ret;
+}
+
+static void uncount_conn(struct conn_shared *shared, const struct peer *peer)
+{
+	if (shared->peers)
+		peers_leave(shared->peers, peer);
+	__atomic_sub_fetch(&shared->nr_conns, 1, __ATOMIC_RELAXED);
+}
+
 void conn_put(struct conn *conn)
 {
 	struct conn_loop *cl = conn->cl;
@@ -401,22 +486,11 @@ void conn_put(struct conn *conn)
 		return;
 	assert(conn->dead && !conn->inflight);
 	tail_drop(conn);
+	uncount_conn(cl->shared, &conn->peer);
+	peer_fini(&conn->peer);
 	free(conn);
-	__atomic_sub_fetch(&cl->shared->nr_conns, 1, __ATOMIC_RELAXED);
 	if (--cl->nr_conns == 0 && cl->idle)
 		cl->idle(cl);
-}
-
-/* Count one more in the process, unless there are too many. */
-static int count_conn(struct conn_shared *shared)
-{
-	unsigned int nr = __atomic_add_fetch(&shared->nr_conns, 1,
-					     __ATOMIC_RELAXED);
-
-	if (!shared->max_conns || nr <= shared->max_conns)
-		return 0;
-	__atomic_sub_fetch(&shared->nr_conns, 1, __ATOMIC_RELAXED);
-	return -EUSERS;
 }
 
 static struct conn *conn_alloc(struct conn_loop *cl, int in_fd, int out_fd)
@@ -459,11 +533,14 @@ static int conn_greet(struct conn *conn)
 
 int conn_start(struct conn_loop *cl, int in_fd, int out_fd)
 {
+	const struct export_table *exports = cl->shared->exports;
 	bool in_is_socket = false, out_is_socket = false;
 	struct conn *conn;
+	struct peer peer;
 	int ret;
 
-	ret = count_conn(cl->shared);
+	peer_get(&peer, in_fd, exports->asks_groups);
+	ret = count_conn(cl->shared, &peer);
 	if (ret)
 		goto out_close;
 	ret = prepare_fd(in_fd, &in_is_socket);
@@ -478,6 +555,8 @@ int conn_start(struct conn_loop *cl, int in_fd, int out_fd)
 	}
 	conn->in_is_socket = in_is_socket;
 	conn->out_is_socket = out_is_socket;
+	conn->peer = peer;
+	conn->nr_exports = export_count(exports, &peer);
 	TAILQ_INSERT_TAIL(&cl->conns, conn, link);
 	cl->nr_conns++;
 	conn_get(conn);
@@ -486,8 +565,9 @@ int conn_start(struct conn_loop *cl, int in_fd, int out_fd)
 	return ret;
 
 out_uncount:
-	__atomic_sub_fetch(&cl->shared->nr_conns, 1, __ATOMIC_RELAXED);
+	uncount_conn(cl->shared, &peer);
 out_close:
+	peer_fini(&peer);
 	close_fds(in_fd, out_fd);
 	return ret;
 }
@@ -557,6 +637,7 @@ void conn_loop_fini(struct conn_loop *cl)
 	loop_del_hook(cl->loop, &pool->hook);
 	output_pool_drain(pool);
 	request_pool_drain(pool);
+	tls_scratch_free(pool->tls_scratch);
 	free(pool);
 	free(cl->recv_buf);
 	cl->pool = NULL;

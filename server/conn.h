@@ -14,15 +14,18 @@
 
 #include "base/base.h"
 #include "server/export.h"
+#include "server/peers.h"
 
 struct conn;
 struct conn_pool;
+struct tls;
 
 /* What all connections of the process share; constant once loops run, but for
  * the atomics. */
 struct conn_shared {
 	const struct export_table	*exports;
 	struct cache			*cache;
+	struct tls			*tls;	/* NULL: no TLS here */
 	uint64_t			handshake_timeout_ns;	/* 0: no limit */
 	uint64_t			stall_timeout_ns;	/* the same, see timeout.c */
 	unsigned int			nr_stage_waiters;	/* atomic: payloads that
@@ -33,6 +36,7 @@ struct conn_shared {
 	uint64_t			reply_bytes;	/* atomic: used of it */
 	unsigned int			max_conns;	/* 0: no cap */
 	unsigned int			nr_conns;	/* atomic */
+	struct peers			*peers;		/* NULL: no cap per peer */
 };
 
 /* The connections of one loop, with the buffers that they share. */
@@ -58,7 +62,8 @@ void conn_loop_fini(struct conn_loop *cl);
 /*
  * Serve the client on @in_fd and @out_fd (the same socket, or a pair such as
  * stdin and stdout, which need not be sockets), on the loop's thread.  Takes
- * the descriptors over, also on failure.  0 or -errno.
+ * the descriptors over, also on failure.  0 or -errno: -EUSERS if there are
+ * as many as may be, -EDQUOT if there are of that peer.
  */
 int conn_start(struct conn_loop *cl, int in_fd, int out_fd);
 

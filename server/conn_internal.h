@@ -4,8 +4,12 @@
  *
  * conn.c has its life and its input, handshake.c the options, transmit.c the
  * requests as they are parsed, request.c those that must wait, reply.c what is
- * answered, output.c how it leaves, timeout.c the client's delays.
+ * answered, output.c how it leaves, timeout.c the client's delays, conn_tls.c
+ * what is different under TLS.
  *
+ *	                      HANDSHAKE_TLS
+ *	                        ^       |	STARTTLS, once
+ *	                        |       v
  *	 HANDSHAKE_FLAGS -> HANDSHAKE_OPTION -> TRANSMISSION
  *	        |                   |                |
  *	        +--------+----------+----------------+
@@ -43,6 +47,7 @@
 #include "proto/reply.h"
 #include "proto/request.h"
 #include "server/conn.h"
+#include "server/tls.h"
 
 enum {
 	RECV_BUF_SIZE		= 256 << 10,
@@ -70,7 +75,8 @@ enum {
 	OPTION_DATA_MAX		= 64 << 10,	/* of an option that has any */
 	OPTION_BYTES_MAX	= 2 << 20,	/* of all options, and */
 	OPTION_BYTES_PER_EXPORT	= 32 << 10,
-	EXTENTS_MAX		= 512,		/* in a BLOCK_STATUS reply */
+	EXTENTS_MAX		= 512,		/* in a BLOCK_STATUS reply, */
+	EXTENTS_EXT_MAX		= 508,		/* in an extended one */
 	META_CONTEXT_ID		= 1,		/* base:allocation */
 };
 
@@ -81,9 +87,13 @@ enum {
 #define CHUNK_HEADS	8192
 
 static_assert(PIECE_MAX / 4096 + 2 + 1 <= CHUNK_PINS, "a piece fits a chunk");
-static_assert(sizeof(struct nbd_wire_chunk_status) + EXTENTS_MAX *
-	      sizeof(struct nbd_wire_extent) <= CHUNK_HEADS,
+static_assert(sizeof(struct nbd_wire_chunk) + sizeof(struct nbd_wire_status) +
+	      EXTENTS_MAX * sizeof(struct nbd_wire_extent) <= CHUNK_HEADS,
 	      "extents fit a chunk");
+static_assert(sizeof(struct nbd_wire_extended_chunk) +
+	      sizeof(struct nbd_wire_status_ext) + EXTENTS_EXT_MAX *
+	      sizeof(struct nbd_wire_extent_ext) <= CHUNK_HEADS,
+	      "extended extents fit a chunk");
 
 /*
  * A run of output: one sendmsg() can take all of it.  Heads are bytes of its
@@ -141,6 +151,7 @@ struct conn_pool {
 	unsigned int		nr_chunks;
 	SLIST_HEAD(, request)	requests;	/* free ones */
 	unsigned int		nr_requests;
+	struct tls_scratch	*tls_scratch;	/* NULL until it is needed */
 };
 
 /* ---- the connection ---- */
@@ -148,6 +159,7 @@ struct conn_pool {
 enum conn_phase {
 	HANDSHAKE_FLAGS,
 	HANDSHAKE_OPTION,
+	HANDSHAKE_TLS,
 	TRANSMISSION,
 };
 
@@ -160,6 +172,7 @@ struct conn {
 	int			in_fd, out_fd;
 	bool			in_is_socket, out_is_socket;
 	enum conn_phase		phase;
+	struct tls_session	*tls;		/* NULL: plain */
 	bool			todo;
 	bool			dead;
 	bool			finishing;	/* takes no more input */
@@ -179,7 +192,8 @@ struct conn {
 	enum nbd_error		skip_error;
 	const char		*skip_text;
 
-	/* The WRITE whose payload is dropped or staged. */
+	/* The request whose payload is dropped, or the WRITE for which it is
+	 * staged. */
 	struct nbd_request	write;
 	struct stage		*stage;
 	unsigned int		stage_iov;	/* next byte goes here: */
@@ -204,6 +218,10 @@ struct conn {
 	struct timer		timeout;
 	bool			watched;	/* in transmission: it is armed */
 	uint64_t		nr_sent_before;	/* when it went off last */
+
+	/* Who it is, and how many exports there are for it. */
+	struct peer		peer;		/* groups: until transmission */
+	unsigned int		nr_exports;
 
 	/* Handshake. */
 	uint32_t		client_flags;
@@ -234,17 +252,26 @@ void conn_kill(struct conn *conn);
 /* Have the connection's output sent and its input gone on with before the
  * loop sleeps. */
 void conn_todo(struct conn *conn);
-/* Send from @iov.  Bytes, or -errno; the only way out to the descriptor. */
+/* Send from @iov.  Bytes, or -errno; the only way out, also under TLS. */
 ssize_t conn_send(struct conn *conn, struct iovec *iov, unsigned int nr);
+/* The descriptors themselves: bytes, or -errno. */
+ssize_t conn_fd_recv(struct conn *conn, struct iovec *iov, unsigned int nr);
+ssize_t conn_fd_send(struct conn *conn, struct iovec *iov, unsigned int nr);
 /* Wait for the descriptor to take more, or do not any longer. */
 void conn_set_blocked(struct conn *conn, bool blocked);
+/* Bytes that are encrypted and not sent. */
+static inline size_t conn_tls_unsent(const struct conn *conn)
+{
+	return unlikely(conn->tls) ? tls_unsent(conn->tls) : 0;
+}
 /* Bytes of shared memory that it holds. */
 static inline size_t conn_held(const struct conn *conn)
 {
 	size_t queued = conn->out.bytes + conn->held.bytes;
 
 	return MAX(queued, conn->weight) + conn->charged +
-		conn->nr_chunks * sizeof(struct out_chunk);
+		conn->nr_chunks * sizeof(struct out_chunk) +
+		conn_tls_unsent(conn);
 }
 /* How many it may hold, at this moment. */
 size_t conn_held_max(const struct conn *conn);
@@ -258,6 +285,15 @@ static inline uint32_t conn_piece_max(const struct conn *conn)
 {
 	return conn_is_tight(conn) ? HELD_MIN : PIECE_MAX;
 }
+
+/* conn_tls.c: go on with the TLS handshake, of a client that is in it; may
+ * kill. */
+void conn_tls_handshake(struct conn *conn);
+/* Send what is encrypted; false if that is not all gone yet.  May kill. */
+bool conn_tls_flush(struct conn *conn);
+/* All is sent: tell the client that it was all.  False: wait until that has
+ * gone too. */
+bool conn_tls_end(struct conn *conn);
 
 /* timeout.c: the timer's function; let the handshake take its time from now on;
  * see that a client in transmission does not take too long. */
@@ -297,6 +333,9 @@ void reply_bytes(struct conn *conn, const void *data, size_t len);
 /* The whole answer to @nbd, without content. */
 void reply_done(struct conn *conn, const struct nbd_request *nbd,
 		enum nbd_error error, const char *text);
+/* The end of a READ: @pos and what follows could not be read for @error. */
+void reply_error_at(struct conn *conn, const struct nbd_request *nbd,
+		    enum nbd_error error, uint64_t pos);
 /* Read and answer @nbd if all of it is cached.  0 or -EAGAIN. */
 int reply_read_inline(struct conn *conn, const struct nbd_request *nbd);
 /* A piece of the answer to @nbd: [@pos, @pos + the pins' sum).  Takes the pins

@@ -10,21 +10,14 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/suggest.h"
 #include "server/export.h"
 #include "server/options.h"
-#include "server/suggest.h"
 
 #define BLOCK_MIN_MAX	(UINT64_C(64) << 10)
 #define TEXT_MAX	4096	/* bytes of a description on the wire */
 
-static const char *const mode_names[] = {
-	[VOLUME_WRITEBACK]	= "writeback",
-	[VOLUME_WRITETHROUGH]	= "writethrough",
-	[VOLUME_WRITEOUT]	= "writeout",
-	[VOLUME_NONE]		= "none",
-	[VOLUME_DIRECTSYNC]	= "directsync",
-	[VOLUME_UNSAFE]		= "unsafe",
-};
+static const char *const mode_names[] = VOLUME_MODE_NAMES;
 
 int option_error(char **errorp, const char *fmt, ...)
 {
@@ -66,11 +59,31 @@ int mode_parse(const char *what, const char *text, enum volume_mode *modep,
 			    near ? "'?" : "");
 }
 
+int tls_mode_parse(const char *what, const char *text, enum tls_mode *modep,
+		   char **errorp)
+{
+	static const char *const modes[] = {
+		[TLS_OFF]	= "off",
+		[TLS_ON]	= "on",
+		[TLS_REQUIRE]	= "require",
+	};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(modes); i++) {
+		if (strcmp(text, modes[i]) == 0) {
+			*modep = i;
+			return 0;
+		}
+	}
+	return option_error(errorp, "%s: '%s' is not off, on or require", what,
+			    text);
+}
+
 void export_option_fini(struct export_option *exp)
 {
 	free(exp->name);
 	free(exp->path);
 	free(exp->description);
+	access_fini(&exp->access);
 	memset(exp, 0, sizeof(*exp));
 }
 
@@ -134,7 +147,7 @@ int export_option_from_argument(struct export_option *exp, const char *arg,
 
 enum export_key {
 	KEY_NAME, KEY_PATH, KEY_MODE, KEY_READ_ONLY, KEY_DESCRIPTION,
-	KEY_BLOCK_SIZE, NR_KEYS,
+	KEY_BLOCK_SIZE, KEY_ALLOW, KEY_TLS, NR_KEYS,
 };
 
 static const char *const key_names[NR_KEYS] = {
@@ -144,6 +157,8 @@ static const char *const key_names[NR_KEYS] = {
 	[KEY_READ_ONLY]		= "read-only",
 	[KEY_DESCRIPTION]	= "description",
 	[KEY_BLOCK_SIZE]	= "block-size",
+	[KEY_ALLOW]		= "allow",
+	[KEY_TLS]		= "tls",
 };
 
 static int unknown_key(const char *key, char **errorp)
@@ -151,8 +166,8 @@ static int unknown_key(const char *key, char **errorp)
 	const char *near = suggest(key, key_names, NR_KEYS);
 
 	return option_error(errorp, "--export: unknown key '%s'%s%s%s; the "
-			    "keys are name, path, mode, read-only, description "
-			    "and block-size", key,
+			    "keys are name, path, mode, read-only, "
+			    "description, block-size, allow and tls", key,
 			    near ? ", did you mean '" : "", near ? near : "",
 			    near ? "'?" : "");
 }
@@ -219,6 +234,13 @@ static int set_key(struct export_option *exp, enum export_key key,
 		return set_description(exp, value, errorp);
 	case KEY_BLOCK_SIZE:
 		return set_block_min(exp, value, errorp);
+	case KEY_ALLOW:
+		return access_add(&exp->access, "--export: allow", value,
+				  errorp);
+	case KEY_TLS:
+		exp->tls_set = true;
+		return tls_mode_parse("--export: tls", value, &exp->tls,
+				      errorp);
 	case NR_KEYS:
 		break;
 	}
@@ -243,7 +265,7 @@ static int set_item(struct export_option *exp, char *item, unsigned int *seen,
 			break;
 	if (key == NR_KEYS)
 		return unknown_key(item, errorp);
-	if (*seen & 1u << key)
+	if (*seen & 1u << key && key != KEY_ALLOW)
 		return option_error(errorp, "--export: the key '%s' is given "
 				    "twice", item);
 	*seen |= 1u << key;

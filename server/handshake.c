@@ -43,11 +43,21 @@ static const char *error_text(uint32_t type)
 		return "no such export";
 	case NBD_REP_ERR_SHUTDOWN:
 		return "the server is shutting down";
+	case NBD_REP_ERR_TLS_REQD:
+		return "TLS is required";
 	case NBD_REP_ERR_TOO_BIG:
 		return "option is too long";
+	case NBD_REP_ERR_EXT_HEADER_REQD:
+		return "extended headers have been agreed on";
 	default:
 		return "option is malformed or out of order";
 	}
+}
+
+/* Was base:allocation selected for @export? */
+static bool has_allocation(const struct conn *conn, const struct export *export)
+{
+	return conn->meta_allocation && conn->meta_export == export;
 }
 
 static uint16_t export_flags(const struct conn *conn,
@@ -63,6 +73,8 @@ static uint16_t export_flags(const struct conn *conn,
 			NBD_SEND_FAST_ZERO;
 	if (conn->session.structured)
 		flags |= NBD_SEND_DF;
+	if (conn->session.extended && has_allocation(conn, export))
+		flags |= NBD_BLOCK_STATUS_PAYLOAD;
 	if (export->vol->rotational)
 		flags |= NBD_ROTATIONAL;
 	return flags;
@@ -74,19 +86,45 @@ static void enter(struct conn *conn, struct export *export)
 	struct nbd_session *session = &conn->session;
 
 	timer_cancel(&conn->timeout);
+	peer_fini(&conn->peer);
 	session->size = export->vol->size;
 	session->block_min = export->block_min;
 	session->payload_max = PAYLOAD_MAX;
 	session->flags = export_flags(conn, export);
-	session->allocation = conn->meta_allocation &&
-		conn->meta_export == export;
+	session->allocation = has_allocation(conn, export);
 	transmit_start(conn, export);
 }
 
-static struct export *find(const struct conn *conn, const char *name,
-			   size_t len)
+/* May a client that speaks as this one does use @export? */
+static bool fits_tls(const struct conn *conn, const struct export *export)
 {
-	return export_find(conn->cl->shared->exports, name, len);
+	return conn->tls ? export->tls != TLS_OFF : export->tls != TLS_REQUIRE;
+}
+
+/* The export, or NULL with *@errorp what to answer.  Without TLS, a name that
+ * needs it looks like one that nobody has. */
+static struct export *find(const struct conn *conn, const char *name,
+			   size_t len, uint32_t *errorp)
+{
+	const struct export_table *table = conn->cl->shared->exports;
+	struct export *export = export_find(table, name, len, &conn->peer);
+
+	if (likely(export && fits_tls(conn, export)))
+		return export;
+	if (!conn->tls && table->nr_tls_only)
+		*errorp = NBD_REP_ERR_TLS_REQD;
+	else
+		*errorp = export ? NBD_REP_ERR_POLICY : NBD_REP_ERR_UNKNOWN;
+	return NULL;
+}
+
+/* Is it nothing but TLS that this client may ask for? */
+static bool must_start_tls(const struct conn *conn)
+{
+	const struct export_table *table = conn->cl->shared->exports;
+
+	return unlikely(table->nr_tls_only) && !conn->tls &&
+		table->nr_tls_only == table->nr;
 }
 
 /* ---- options ---- */
@@ -95,9 +133,12 @@ static void do_export_name(struct conn *conn, const char *name, size_t len)
 {
 	static const char zeroes[NBD_EXPORT_NAME_ZEROES];
 	char buf[sizeof(struct nbd_export_name_reply)];
-	struct export *export;
+	struct export *export = NULL;
+	uint32_t error;
 
-	export = conn->cl->draining ? NULL : find(conn, name, len);
+	/* Extended headers are for those who use GO. */
+	if (!conn->cl->draining && !conn->session.extended)
+		export = find(conn, name, len, &error);
 	if (!export) {
 		conn->finishing = true;
 		return;
@@ -121,6 +162,9 @@ static void do_list(struct conn *conn)
 		size_t len = strlen(export->name);
 		size_t more = MIN(strlen(text), (size_t)NBD_STRING_MAX);
 
+		if (!access_allows(&export->access, &conn->peer) ||
+		    !fits_tls(conn, export))
+			continue;
 		reply_bytes(conn, buf, nbd_put_server(buf, NBD_OPT_LIST, len,
 						      more));
 		reply_bytes(conn, export->name, len);
@@ -145,12 +189,13 @@ static uint32_t do_info(struct conn *conn, uint32_t option, const char *data,
 	struct nbd_info_request req;
 	char buf[NBD_INFO_REPLY_MAX];
 	struct export *export;
+	uint32_t error;
 
 	if (nbd_get_info(data, len, &req))
 		return NBD_REP_ERR_INVALID;
-	export = find(conn, req.name, req.name_len);
+	export = find(conn, req.name, req.name_len, &error);
 	if (!export)
-		return NBD_REP_ERR_UNKNOWN;
+		return error;
 	reply_bytes(conn, buf,
 		    nbd_put_info_export(buf, option, export->vol->size,
 					export_flags(conn, export)));
@@ -181,15 +226,16 @@ static uint32_t do_meta(struct conn *conn, uint32_t option, const char *data,
 	char buf[NBD_INFO_REPLY_MAX];
 	struct nbd_meta_request req;
 	struct export *export;
+	uint32_t error;
 	bool wanted;
 
 	if (set)
 		conn->meta_allocation = false;
 	if (!conn->session.structured || nbd_get_meta(data, len, &req))
 		return NBD_REP_ERR_INVALID;
-	export = find(conn, req.name, req.name_len);
+	export = find(conn, req.name, req.name_len, &error);
 	if (!export)
-		return NBD_REP_ERR_UNKNOWN;
+		return error;
 	wanted = req.allocation ||
 		(!set && (req.all_base || req.nr_queries == 0));
 	if (wanted)
@@ -224,6 +270,16 @@ static void do_option(struct conn *conn, uint32_t option, const char *data,
 		reply_error(conn, option, type, error_text(type));
 }
 
+/* The client's next bytes are TLS.  What was agreed on so far, anybody may have
+ * said. */
+static void start_tls(struct conn *conn)
+{
+	memset(&conn->session, 0, sizeof(conn->session));
+	conn->meta_allocation = false;
+	conn->meta_export = NULL;
+	conn->phase = HANDSHAKE_TLS;
+}
+
 /* An option whose data, if any, was dropped: conn->option_reply says what to
  * answer. */
 static void end_option(struct conn *conn)
@@ -240,6 +296,10 @@ static void end_option(struct conn *conn)
 		conn->finishing = true;
 	if (option == NBD_OPT_STRUCTURED_REPLY && type == NBD_REP_ACK)
 		conn->session.structured = true;
+	if (option == NBD_OPT_EXTENDED_HEADERS && type == NBD_REP_ACK)
+		conn->session.structured = conn->session.extended = true;
+	if (option == NBD_OPT_STARTTLS && type == NBD_REP_ACK)
+		start_tls(conn);
 }
 
 static bool needs_data(uint32_t option)
@@ -249,18 +309,39 @@ static bool needs_data(uint32_t option)
 		option == NBD_OPT_SET_META_CONTEXT;
 }
 
+static uint32_t answer_starttls(const struct conn *conn,
+				const struct nbd_option_request *req)
+{
+	if (conn->cl->draining)
+		return NBD_REP_ERR_SHUTDOWN;
+	if (req->len || conn->tls)
+		return NBD_REP_ERR_INVALID;
+	return conn->cl->shared->tls ? NBD_REP_ACK : NBD_REP_ERR_UNSUP;
+}
+
 /* What to say to an option whose data is of no interest. */
 static uint32_t answer_without_data(const struct conn *conn,
 				    const struct nbd_option_request *req)
 {
-	switch (req->option) {
-	case NBD_OPT_ABORT:
+	if (req->option == NBD_OPT_ABORT)
 		return NBD_REP_ACK;
+	if (req->option == NBD_OPT_STARTTLS)
+		return answer_starttls(conn, req);
+	if (must_start_tls(conn))
+		return conn->cl->draining ? NBD_REP_ERR_SHUTDOWN :
+					    NBD_REP_ERR_TLS_REQD;
+	switch (req->option) {
 	case NBD_OPT_LIST:
 	case NBD_OPT_STRUCTURED_REPLY:
+	case NBD_OPT_EXTENDED_HEADERS:
 		if (conn->cl->draining)
 			return NBD_REP_ERR_SHUTDOWN;
-		return req->len ? NBD_REP_ERR_INVALID : NBD_REP_ACK;
+		if (req->len)
+			return NBD_REP_ERR_INVALID;
+		if (req->option == NBD_OPT_STRUCTURED_REPLY &&
+		    conn->session.extended)
+			return NBD_REP_ERR_EXT_HEADER_REQD;
+		return NBD_REP_ACK;
 	case NBD_OPT_SET_META_CONTEXT:
 	case NBD_OPT_LIST_META_CONTEXT:
 	case NBD_OPT_INFO:
@@ -295,7 +376,7 @@ static size_t parse_flags(struct conn *conn, const char *p, size_t len)
 static const char *refuse_option(const struct conn *conn,
 				 const struct nbd_option_request *req)
 {
-	uint64_t nr_exports = conn->cl->shared->exports->nr;
+	uint64_t nr_exports = conn->nr_exports;
 
 	if (conn->nr_options >= OPTIONS_MAX + nr_exports * OPTIONS_PER_EXPORT)
 		return "too many options";
@@ -303,7 +384,8 @@ static const char *refuse_option(const struct conn *conn,
 	    OPTION_BYTES_MAX + nr_exports * OPTION_BYTES_PER_EXPORT)
 		return "too many bytes of options";
 	if (req->option == NBD_OPT_EXPORT_NAME)
-		return req->len > EXPORT_NAME_MAX ? "name is too long" : NULL;
+		return req->len > EXPORT_NAME_MAX ? "name is too long" :
+		       must_start_tls(conn) ? "TLS is required" : NULL;
 	if (!(conn->client_flags & NBD_FIXED_NEWSTYLE))
 		return "option without fixed newstyle";
 	return NULL;
@@ -323,7 +405,8 @@ static size_t parse_option(struct conn *conn, const char *p, size_t len)
 	why = refuse_option(conn, &req);
 	if (why)
 		return give_up(conn, why);
-	whole = needs_data(req.option) && req.len <= OPTION_DATA_MAX;
+	whole = needs_data(req.option) && req.len <= OPTION_DATA_MAX &&
+		!must_start_tls(conn);
 	if (whole && len - head < req.len)
 		return 0;
 	conn->nr_options++;
@@ -348,7 +431,7 @@ size_t handshake_parse(struct conn *conn, const char *p, size_t len)
 
 	/* Whoever does not read the answers is not asked for more. */
 	while (!conn->dead && !conn->finishing && !conn->blocked &&
-	       conn->phase != TRANSMISSION) {
+	       conn->phase != TRANSMISSION && conn->phase != HANDSHAKE_TLS) {
 		if (conn->skip) {
 			n = MIN(len - used, (size_t)conn->skip);
 			conn->skip -= n;
@@ -365,5 +448,8 @@ size_t handshake_parse(struct conn *conn, const char *p, size_t len)
 		if (conn->out.bytes >= OUT_FLUSH)
 			output_flush(conn);
 	}
+	/* Nobody but an intruder says more before the answer to STARTTLS. */
+	if (unlikely(conn->phase == HANDSHAKE_TLS && used < len))
+		give_up(conn, "bytes behind STARTTLS");
 	return used;
 }

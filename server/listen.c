@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * listen.c - listening sockets of the command line; TCP ones are opened here,
- * unix ones in listen_unix.c.
+ * unix ones in listen_unix.c, others in listen_fd.c.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -48,6 +48,7 @@ static void listener_fini(struct listener *listener)
 	if (listener->private_dir)
 		rmdir(listener->private_dir);
 	free(listener->private_dir);
+	free(listener->fd_name);
 	free(listener->path);
 	free(listener->host);
 }
@@ -69,6 +70,9 @@ char *listener_uri(const struct listener *listener, const char *export_name)
 {
 	if (listener->path)
 		return uri_unix(listener->path, export_name);
+	if (listener->family == AF_VSOCK)
+		return uri_vsock(listener->cid, listener->vsock_port,
+				 export_name);
 	return uri_tcp(listener->host, listener->port, export_name);
 }
 
@@ -81,7 +85,7 @@ int listen_error(char **errorp, int err, const char *where, const char *why)
 
 /* ---- TCP ---- */
 
-static bool is_loopback(const struct sockaddr *addr)
+bool listen_is_loopback(const struct sockaddr *addr)
 {
 	const struct in6_addr *v6;
 
@@ -169,7 +173,8 @@ static int listen_address(struct listeners *set, struct addrinfo *ai,
 		return -ENOMEM;
 	}
 	listener->fd = fd;
-	listener->open = !is_loopback(ai->ai_addr);
+	listener->family = ai->ai_family;
+	listener->open = !listen_is_loopback(ai->ai_addr);
 	listener->host = strdup(host);
 	if (!listener->host || getsockname(fd, &addr.any, &len))
 		return -ENOMEM;
@@ -274,6 +279,12 @@ int listeners_open(struct listeners *set, const struct listen_option *opts,
 			break;
 		case LISTEN_PRIVATE:
 			ret = listen_private(set, errorp);
+			break;
+		case LISTEN_VSOCK:
+			ret = listen_vsock(set, &opts[i], errorp);
+			break;
+		case LISTEN_FD:
+			ret = listen_fd(set, &opts[i], errorp);
 			break;
 		}
 	}

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * listen_internal.h - between listen.c and listen_unix.c.
+ * listen_internal.h - between listen.c, listen_unix.c and listen_fd.c.
  */
 #ifndef FOLIOD_SERVER_LISTEN_INTERNAL_H
 #define FOLIOD_SERVER_LISTEN_INTERNAL_H
 
 #include "server/listen.h"
+
+struct sockaddr;
 
 /* Room for one more, empty; NULL without memory.  Pointers to earlier ones
  * are void. */
@@ -15,7 +17,17 @@ struct listener *listeners_add(struct listeners *set);
  * -@err. */
 int listen_error(char **errorp, int err, const char *where, const char *why);
 
+/* Can only this machine reach that address of TCP? */
+bool listen_is_loopback(const struct sockaddr *addr);
+
+/* Where @path is, whatever the working directory will be; to be freed. */
+char *listen_absolute_path(const char *path);
+
 int listen_unix(struct listeners *set, const char *path, char **errorp);
 int listen_private(struct listeners *set, char **errorp);
+int listen_fd(struct listeners *set, const struct listen_option *opt,
+	      char **errorp);
+int listen_vsock(struct listeners *set, const struct listen_option *opt,
+		 char **errorp);
 
 #endif

@@ -126,8 +126,7 @@ static int bind_unix(const struct sockaddr_un *addr, char **errorp)
 	return fd;
 }
 
-/* Where @path is, whatever the working directory will be. */
-static char *absolute_path(const char *path)
+char *listen_absolute_path(const char *path)
 {
 	char *cwd, *absolute;
 
@@ -140,6 +139,55 @@ static char *absolute_path(const char *path)
 	return absolute;
 }
 
+/* By pid, who listens on @addr; "" if that cannot be told. */
+static void abstract_holder(const struct sockaddr_un *addr, socklen_t len,
+			    char *by, size_t size)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	pid_t pid = 0;
+
+	if (fd >= 0 && connect(fd, (const struct sockaddr *)addr, len) == 0)
+		pid = peer_of(fd);
+	if (fd >= 0)
+		close(fd);
+	holder_to_text(pid, by, size);
+}
+
+/*
+ * The socket @path[1..] of the abstract namespace: no file, hence nothing that
+ * could be left behind, and no permissions.
+ */
+static int listen_abstract(struct listeners *set, const char *path,
+			   char **errorp)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	socklen_t len = offsetof(struct sockaddr_un, sun_path) + strlen(path);
+	struct listener *listener = listeners_add(set);
+	char by[64], why[160];
+	int fd, err;
+
+	if (!listener)
+		return -ENOMEM;
+	listener->family = AF_UNIX;
+	listener->path = strdup(path);
+	if (!listener->path)
+		return -ENOMEM;
+	memcpy(addr.sun_path + 1, path + 1, strlen(path) - 1);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return listen_error(errorp, errno, path, NULL);
+	listener->fd = fd;
+	if (bind(fd, (const struct sockaddr *)&addr, len) == 0 &&
+	    listen(fd, SOMAXCONN) == 0)
+		return 0;
+	err = errno;
+	if (err != EADDRINUSE)
+		return listen_error(errorp, err, path, NULL);
+	abstract_holder(&addr, len, by, sizeof(by));
+	snprintf(why, sizeof(why), "the name is in use%s; choose another", by);
+	return listen_error(errorp, err, path, why);
+}
+
 int listen_unix(struct listeners *set, const char *path, char **errorp)
 {
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
@@ -150,11 +198,14 @@ int listen_unix(struct listeners *set, const char *path, char **errorp)
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return listen_error(errorp, ENAMETOOLONG, path,
 				    "the path is too long for a unix socket");
+	if (path[0] == '@')
+		return listen_abstract(set, path, errorp);
 	memcpy(addr.sun_path, path, strlen(path) + 1);
 	listener = listeners_add(set);
 	if (!listener)
 		return -ENOMEM;
-	listener->path = absolute_path(path);
+	listener->family = AF_UNIX;
+	listener->path = listen_absolute_path(path);
 	if (!listener->path)
 		return -ENOMEM;
 

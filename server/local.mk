@@ -1,16 +1,26 @@
 # SPDX-License-Identifier: BSD-3-Clause
 noinst_LIBRARIES += libserver.a
 libserver_a_SOURCES = \
+	server/access.c \
+	server/access.h \
 	server/conn.c \
 	server/conn.h \
 	server/conn_internal.h \
+	server/conn_tls.c \
 	server/export.c \
 	server/export.h \
 	server/handshake.c \
 	server/output.c \
+	server/peer.c \
+	server/peer.h \
+	server/peers.c \
+	server/peers.h \
 	server/reply.c \
 	server/request.c \
 	server/timeout.c \
+	server/tls.c \
+	server/tls.h \
+	server/tls_context.c \
 	server/transmit.c \
 	$(NULL)
 
@@ -18,20 +28,22 @@ libserver_a_SOURCES = \
 libserver_a_SOURCES += \
 	server/accept.c \
 	server/accept.h \
+	server/activation.c \
+	server/activation.h \
 	server/daemon.c \
 	server/daemon.h \
 	server/export_option.c \
 	server/help.c \
 	server/holder.c \
 	server/holder.h \
-	server/limits.c \
-	server/limits.h \
 	server/listen.c \
 	server/listen.h \
+	server/listen_fd.c \
 	server/listen_internal.h \
 	server/listen_unix.c \
 	server/loops.c \
 	server/loops.h \
+	server/option_listen.c \
 	server/option_table.h \
 	server/options.c \
 	server/options.h \
@@ -45,8 +57,8 @@ libserver_a_SOURCES += \
 	server/server.h \
 	server/signals.c \
 	server/signals.h \
-	server/suggest.c \
-	server/suggest.h \
+	server/turned_away.c \
+	server/turned_away.h \
 	server/uri.c \
 	server/uri.h \
 	$(NULL)

@@ -13,6 +13,7 @@
 #include "base/base.h"
 #include "bdev/bdev.h"
 #include "server/loops.h"
+#include "server/turned_away.h"
 
 /* One thread's. */
 struct server_loop {
@@ -273,7 +274,12 @@ static void take_client(struct work *work)
 
 	ret = conn_start(&handover->sl->conns, handover->fd, handover->fd);
 	/* That it has gone already is its own affair. */
-	if (ret && ret != -ECONNRESET)
+	if (ret == -EUSERS)
+		turned_away("there are as many as --max-connections lets in");
+	else if (ret == -EDQUOT)
+		turned_away("one peer has as many connections as "
+			    "--max-connections-per-peer lets in");
+	else if (ret && ret != -ECONNRESET)
 		log_warn("cannot serve a client: %s", strerror(-ret));
 	free(handover);
 }

@@ -11,11 +11,15 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/limits.h"
+#include "server/activation.h"
 #include "server/daemon.h"
-#include "server/limits.h"
 #include "server/options.h"
 #include "server/server.h"
 #include "server/signals.h"
+
+/* Unless more are asked for: idle ones may take 20 KiB each. */
+#define DEFAULT_CONNS_MAX	65536
 
 enum {
 	EXIT_FAILED	= 1,
@@ -49,7 +53,7 @@ static bool choose_limits(const struct options *opt,
 	if (opt->style == RUN_SINGLE)
 		params->threads = 1;
 	params->cache_size = opt->cache_size ? opt->cache_size :
-			     limits_default_cache(memory, params->threads);
+			     cache_default_size(memory, params->threads);
 	size_to_text(params->cache_size, size, sizeof(size));
 	least = params->threads * CACHE_SIZE_PER_THREAD;
 	if (params->cache_size < least) {
@@ -65,10 +69,23 @@ static bool choose_limits(const struct options *opt,
 	return true;
 }
 
+/* Descriptors beside the connections': the standard ones, each loop's and each
+ * export's, listeners, and some for what comes and goes. */
+static unsigned int default_max_conns(const struct options *opt,
+				      unsigned int threads, uint64_t nr_fds)
+{
+	uint64_t others = 32 + opt->nr_listens + threads * UINT64_C(8) +
+			  opt->nr_exports * UINT64_C(2);
+	uint64_t nr = nr_fds > others ? nr_fds - others : 1;
+
+	return MIN(nr, (uint64_t)DEFAULT_CONNS_MAX);
+}
+
 static int run(const struct options *opt)
 {
 	struct server_params params = { .opt = opt, .ready_fd = -1 };
 	struct signal_state signals;
+	uint64_t nr_fds;
 	int ret;
 
 	if (!choose_limits(opt, &params))
@@ -81,7 +98,9 @@ static int run(const struct options *opt)
 			return EXIT_FAILED;
 		}
 	}
-	limits_raise();
+	nr_fds = limits_raise();
+	params.max_conns = opt->max_conns ? opt->max_conns :
+			   default_max_conns(opt, params.threads, nr_fds);
 	signals_block(&signals);
 	params.signals = &signals;
 	return server_run(&params);
@@ -98,6 +117,8 @@ int main(int argc, char **argv)
 		return EXIT_FAILED;
 	}
 	ret = options_parse(&opt, argc, argv);
+	if (!ret && opt.style < RUN_HELP)
+		ret = activation_apply(&opt);
 	if (ret) {
 		log_error("%s", opt.error ? opt.error : strerror(-ret));
 		status = ret == -EINVAL ? EXIT_USAGE : EXIT_FAILED;

@@ -18,14 +18,21 @@
 	       "can be repeated") \
 	OPTION(UNIX, 'U', "unix", "PATH", \
 	       "listen on a Unix-domain socket; can be repeated;\n" \
-	       "'-' is a private one") \
+	       "'-' is a private one, @NAME an abstract one") \
+	OPTION(VSOCK, 0, "vsock", "[CID:]PORT", \
+	       "listen for virtual machines, or for the host in one;\n" \
+	       "can be repeated") \
+	OPTION(FD, 0, "fd", "N", \
+	       "listen on an inherited descriptor, or serve the one\n" \
+	       "client that it is connected to; can be repeated") \
 	OPTION(SINGLE, 's', "single", NULL, \
 	       "serve one client on standard input and output") \
 	SECTION("What to serve") \
 	OPTION(EXPORT, 0, "export", "name=NAME,path=PATH[,KEY[=VALUE]...]", \
 	       "an export with settings of its own: mode=MODE,\n" \
-	       "read-only, description=TEXT, block-size=MIN;\n" \
-	       "can be repeated; a comma in a value is ',,'") \
+	       "read-only, description=TEXT, block-size=MIN,\n" \
+	       "allow=WHO, tls=MODE; can be repeated; a comma in a\n" \
+	       "value is ',,'") \
 	OPTION(DEFAULT_EXPORT, 0, "default-export", "NAME", \
 	       "the export that answers to the empty name") \
 	OPTION(MODE, 'm', "mode", "MODE", \
@@ -33,6 +40,29 @@
 	       "writethrough, writeout, none, directsync or unsafe") \
 	OPTION(READ_ONLY, 'r', "read-only", NULL, \
 	       "refuse writes on all exports") \
+	SECTION("Who may connect") \
+	OPTION(ALLOW, 0, "allow", "WHO", \
+	       "clients for whom exports without an allow= of their\n" \
+	       "own are there: uid:N, gid:N, cid:N, ADDRESS[/BITS]\n" \
+	       "or any (default); can be repeated") \
+	OPTION(MAX_CONNECTIONS, 0, "max-connections", "N", \
+	       "most connections at a time (default: as many as\n" \
+	       "there are descriptors for, at most 65536)") \
+	OPTION(MAX_CONNECTIONS_PER_PEER, 0, "max-connections-per-peer", "N", \
+	       "most of them from one address, user or context id\n" \
+	       "(default: no limit)") \
+	SECTION("Encryption") \
+	OPTION(TLS, 0, "tls", "MODE", \
+	       "off (default): exports without a tls= of their own\n" \
+	       "are for plain clients; on: for all; require: for\n" \
+	       "those that use TLS") \
+	OPTION(TLS_CERTIFICATES, 0, "tls-certificates", "DIR", \
+	       "server-cert.pem, server-key.pem, ca-cert.pem and\n" \
+	       "perhaps ca-crl.pem are here; SIGHUP rereads them") \
+	OPTION(TLS_PSK, 0, "tls-psk", "FILE", \
+	       "lines of USER:HEXKEY: clients that know a key") \
+	OPTION(TLS_VERIFY_PEER, 0, "tls-verify-peer", NULL, \
+	       "clients need a certificate that ca-cert.pem signed") \
 	SECTION("Memory and threads") \
 	OPTION(CACHE_SIZE, 0, "cache-size", "SIZE", \
 	       "memory for cached data (default: a quarter of the\n" \

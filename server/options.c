@@ -12,9 +12,9 @@
 #include <sys/un.h>
 
 #include "base/base.h"
+#include "base/suggest.h"
 #include "server/option_table.h"
 #include "server/options_internal.h"
-#include "server/suggest.h"
 
 #define NOTHING(...)
 #define OPTION_ID(id, short_name, name, value, help) OPT_##id,
@@ -62,8 +62,8 @@ static const struct habit {
 	{ "-x", "use NAME=PATH" },
 	{ "--exportname", "use NAME=PATH" },
 	{ "--export-name", "use NAME=PATH" },
-	{ "-e", "use NAME=PATH; the number of clients has no limit" },
-	{ "--shared", "the number of clients has no limit: leave it out" },
+	{ "-e", "use NAME=PATH; or --max-connections N" },
+	{ "--shared", "use --max-connections N" },
 	{ "-i", "use -b HOST[:PORT] or --bind HOST[:PORT]" },
 	{ "--ipaddr", "use -b HOST[:PORT] or --bind HOST[:PORT]" },
 	{ "--cache", "use -m MODE or --mode MODE" },
@@ -72,6 +72,8 @@ static const struct habit {
 	{ "--description", "use --export name=NAME,path=PATH,"
 		"description=TEXT" },
 	{ "-v", "foliod has no verbose mode" },
+	{ "--tls-creds", "use --tls require, with --tls-certificates DIR or "
+		"--tls-psk FILE" },
 };
 
 /* ---- the options' values ---- */
@@ -230,6 +232,19 @@ static int set_text(struct parser *p, const char *as, const char *value,
 	return *strp ? 0 : -ENOMEM;
 }
 
+static int parse_max(struct parser *p, const char *as, const char *text,
+		     unsigned int *maxp)
+{
+	uint64_t nr;
+
+	if (number_parse(text, 1, OPTIONS_CONNS_MAX, &nr))
+		return option_error(&p->opt->error, "%s: '%s' is not a number "
+				    "of connections from 1 to %d", as, text,
+				    OPTIONS_CONNS_MAX);
+	*maxp = nr;
+	return 0;
+}
+
 static int add_export_list(struct parser *p, const char *value)
 {
 	struct export_option *exp = add_export(p->opt);
@@ -251,6 +266,10 @@ static int apply(struct parser *p, enum option_id id, const char *as,
 		return parse_bind(p, as, value);
 	case OPT_UNIX:
 		return parse_unix(p, as, value);
+	case OPT_VSOCK:
+		return parse_vsock(p, as, value);
+	case OPT_FD:
+		return parse_fd(p, as, value);
 	case OPT_SINGLE:
 		p->single = true;
 		return 0;
@@ -263,6 +282,22 @@ static int apply(struct parser *p, enum option_id id, const char *as,
 		return mode_parse(as, value, &p->mode, &opt->error);
 	case OPT_READ_ONLY:
 		p->read_only = true;
+		return 0;
+	case OPT_ALLOW:
+		return access_add(&p->allow, as, value, &opt->error);
+	case OPT_MAX_CONNECTIONS:
+		return parse_max(p, as, value, &opt->max_conns);
+	case OPT_MAX_CONNECTIONS_PER_PEER:
+		return parse_max(p, as, value, &opt->max_conns_per_peer);
+	case OPT_TLS:
+		return tls_mode_parse(as, value, &p->tls, &opt->error);
+	case OPT_TLS_CERTIFICATES:
+		return set_text(p, as, value, "a directory",
+				&opt->tls_certificates);
+	case OPT_TLS_PSK:
+		return set_text(p, as, value, "a file", &opt->tls_psk);
+	case OPT_TLS_VERIFY_PEER:
+		opt->tls_verify_peer = true;
 		return 0;
 	case OPT_CACHE_SIZE:
 		return parse_cache_size(p, as, value);
@@ -407,24 +442,34 @@ int options_parse(struct options *opt, int argc, char **argv)
 
 	memset(opt, 0, sizeof(*opt));
 	opt->default_export = -1;
+	opt->single_fd = -1;
 	ret = parse_all(&p);
 	if (!ret && opt->style < RUN_HELP)
 		ret = options_finish(&p);
+	access_fini(&p.allow);
 	return ret;
+}
+
+void listen_option_fini(struct listen_option *listen)
+{
+	free(listen->host);
+	free(listen->path);
+	free(listen->fd_name);
+	memset(listen, 0, sizeof(*listen));
 }
 
 void options_fini(struct options *opt)
 {
-	for (unsigned int i = 0; i < opt->nr_listens; i++) {
-		free(opt->listens[i].host);
-		free(opt->listens[i].path);
-	}
+	for (unsigned int i = 0; i < opt->nr_listens; i++)
+		listen_option_fini(&opt->listens[i]);
 	free(opt->listens);
 	for (unsigned int i = 0; i < opt->nr_exports; i++)
 		export_option_fini(&opt->exports[i]);
 	free(opt->exports);
 	free(opt->command);
 	free(opt->pid_file);
+	free(opt->tls_certificates);
+	free(opt->tls_psk);
 	free(opt->error);
 	memset(opt, 0, sizeof(*opt));
 }

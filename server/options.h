@@ -12,11 +12,14 @@
 #include <stdint.h>
 
 #include "cache/cache.h"
+#include "server/access.h"
+#include "server/tls.h"
 
 #define DEFAULT_PORT		10809
 #define OPTIONS_THREADS_MAX	256
 #define OPTIONS_LISTEN_MAX	64
 #define OPTIONS_EXPORTS_MAX	4096
+#define OPTIONS_CONNS_MAX	(1 << 30)
 
 enum run_style {
 	RUN_FOREGROUND,
@@ -32,13 +35,18 @@ enum listen_kind {
 	LISTEN_LOOPBACK,	/* 127.0.0.1, and ::1 where there is one */
 	LISTEN_UNIX,
 	LISTEN_PRIVATE,		/* a unix socket in a directory of its own */
+	LISTEN_VSOCK,
+	LISTEN_FD,		/* a descriptor that came open */
 };
 
 struct listen_option {
 	enum listen_kind	kind;
 	char			*host;	/* LISTEN_TCP; without brackets */
 	int			port;	/* LISTEN_TCP, LISTEN_LOOPBACK; 0: any */
-	char			*path;	/* LISTEN_UNIX */
+	char			*path;	/* LISTEN_UNIX; "@NAME": abstract */
+	uint32_t		cid, vsock_port;	/* LISTEN_VSOCK */
+	int			fd;	/* LISTEN_FD */
+	char			*fd_name;	/* LISTEN_FD: or NULL */
 };
 
 struct export_option {
@@ -49,7 +57,10 @@ struct export_option {
 	bool			mode_set;	/* otherwise the general one */
 	bool			read_only;
 	bool			bare;		/* a PATH without a name */
+	enum tls_mode		tls;
+	bool			tls_set;	/* likewise */
 	uint32_t		block_min;	/* 0: the default */
+	struct access		access;
 };
 
 /* All strings are owned. */
@@ -57,13 +68,21 @@ struct options {
 	enum run_style		style;
 	struct listen_option	*listens;	/* empty with RUN_SINGLE */
 	unsigned int		nr_listens;
+	bool			listens_chosen;	/* by the user */
+	int			single_fd;	/* RUN_SINGLE: the client's socket,
+						 * or -1 for stdin and stdout */
 	struct export_option	*exports;	/* in the order of the arguments */
 	unsigned int		nr_exports;
 	int			default_export;	/* index, or -1 */
 	uint64_t		cache_size;	/* bytes; 0: the default */
 	unsigned int		threads;	/* 0: the default */
+	unsigned int		max_conns;	/* 0: the default */
+	unsigned int		max_conns_per_peer;	/* 0: no limit */
 	char			*command;	/* RUN_COMMAND */
 	char			*pid_file;	/* or NULL */
+	char			*tls_certificates;	/* directory, or NULL */
+	char			*tls_psk;	/* file, or NULL */
+	bool			tls_verify_peer;
 	char			*error;		/* see options_parse() */
 };
 
@@ -88,11 +107,16 @@ int export_option_from_argument(struct export_option *exp, const char *arg,
 int export_option_from_list(struct export_option *exp, const char *list,
 			    char **errorp);
 void export_option_fini(struct export_option *exp);
+void listen_option_fini(struct listen_option *listen);
 
 /* Parse @text as a mode: 0, or -EINVAL with *@errorp set; @what precedes the
  * message. */
 int mode_parse(const char *what, const char *text, enum volume_mode *modep,
 	       char **errorp);
+
+/* The same for a TLS mode. */
+int tls_mode_parse(const char *what, const char *text, enum tls_mode *modep,
+		   char **errorp);
 
 /* Set *@errorp to a line made by @fmt and return -EINVAL (-ENOMEM if there is no
  * memory for it).  It may repeat what the user typed: log_error() escapes. */

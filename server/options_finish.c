@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/suggest.h"
 #include "server/options_internal.h"
-#include "server/suggest.h"
 
 static int choose_style(struct parser *p)
 {
@@ -26,7 +26,7 @@ static int choose_style(struct parser *p)
 	if (p->single && (p->port >= 0 || opt->nr_listens))
 		return option_error(&opt->error, "--single serves standard "
 				    "input and output: leave out --port, "
-				    "--bind and --unix");
+				    "--bind, --unix, --vsock and --fd");
 	if (p->single)
 		opt->style = RUN_SINGLE;
 	else if (p->daemonize)
@@ -42,6 +42,7 @@ static int choose_listens(struct parser *p)
 	int port = p->port >= 0 ? p->port : DEFAULT_PORT;
 	struct listen_option *listen;
 
+	opt->listens_chosen = p->port >= 0 || opt->nr_listens;
 	for (unsigned int i = 0; i < opt->nr_listens; i++)
 		if (opt->listens[i].port < 0)
 			opt->listens[i].port = port;
@@ -138,6 +139,26 @@ static int choose_default(struct parser *p)
 	return 0;
 }
 
+/* Is there all that the exports' ways to use TLS need, and a use for it? */
+static int check_tls(struct options *opt)
+{
+	bool used = false;
+
+	for (unsigned int i = 0; i < opt->nr_exports; i++)
+		used |= opt->exports[i].tls != TLS_OFF;
+	if (used && !opt->tls_certificates && !opt->tls_psk)
+		return option_error(&opt->error, "TLS needs --tls-certificates "
+				    "DIR or --tls-psk FILE, or both");
+	if (opt->tls_verify_peer && !opt->tls_certificates)
+		return option_error(&opt->error, "--tls-verify-peer needs "
+				    "--tls-certificates DIR");
+	if (!used && (opt->tls_certificates || opt->tls_psk))
+		return option_error(&opt->error, "no export uses TLS: add "
+				    "--tls require, or --tls on to let plain "
+				    "clients in as well");
+	return 0;
+}
+
 int options_finish(struct parser *p)
 {
 	struct options *opt = p->opt;
@@ -163,10 +184,18 @@ int options_finish(struct parser *p)
 		if (!exp->mode_set)
 			exp->mode = p->mode;
 		exp->read_only |= p->read_only;
+		if (!exp->tls_set)
+			exp->tls = p->tls;
+		if (!exp->access.nr)
+			ret = access_copy(&exp->access, &p->allow);
+		if (ret)
+			return ret;
 	}
 	ret = check_duplicates(opt);
 	if (!ret)
 		ret = choose_default(p);
+	if (!ret)
+		ret = check_tls(opt);
 	if (!ret)
 		ret = choose_listens(p);
 	return ret;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * options_internal.h - between options.c and options_finish.c.
+ * options_internal.h - between the files of the command line.
  */
 #ifndef FOLIOD_SERVER_OPTIONS_INTERNAL_H
 #define FOLIOD_SERVER_OPTIONS_INTERNAL_H
@@ -15,15 +15,21 @@ struct parser {
 	int			next;		/* of argv */
 	enum volume_mode	mode;
 	bool			read_only;
+	enum tls_mode		tls;
 	int			port;		/* -1: not given */
 	bool			bound;		/* --bind was given */
 	bool			single, daemonize;
 	const char		*default_name;
+	struct access		allow;		/* for exports without a list */
 };
 
 /* One more listener; NULL, with opt->error set, if there are too many. */
 struct listen_option *options_add_listen(struct options *opt,
 					 enum listen_kind kind);
+
+/* The values of --vsock and --fd; @as is how the option was spelled. */
+int parse_vsock(struct parser *p, const char *as, const char *text);
+int parse_fd(struct parser *p, const char *as, const char *text);
 
 /* All arguments have been read: check what concerns several of them, and
  * choose what follows from them.  As options_parse(). */

@@ -289,6 +289,8 @@ static void send_chunks(struct conn *conn)
 		conn_set_blocked(conn, true);
 		return;
 	}
+	if (unlikely(conn->tls) && !conn_tls_flush(conn))
+		return;
 	if (unlikely(conn->blocked))
 		conn_set_blocked(conn, false);
 }

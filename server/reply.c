@@ -24,28 +24,57 @@ void reply_bytes(struct conn *conn, const void *data, size_t len)
 	}
 }
 
+/* @buf is a whole reply, or a chunk without content. */
+static void append(struct conn *conn, const struct nbd_request *nbd,
+		   const char *buf, size_t len)
+{
+	struct outq *q = output_queue(conn, nbd);
+	struct out_chunk *chunk = output_room(conn, q, 1, 0,
+					      NBD_CHUNK_ERROR_MAX);
+
+	if (chunk)
+		memcpy(output_head(q, chunk, len), buf, len);
+}
+
+/* May, or must, the answer to @nbd be a simple reply? */
+static bool is_simple(const struct conn *conn, const struct nbd_request *nbd,
+		      enum nbd_error error)
+{
+	if (unlikely(nbd->extended))
+		return false;
+	return !conn->session.structured ||
+		(!error && nbd->type != NBD_CMD_READ &&
+		 nbd->type != NBD_CMD_BLOCK_STATUS);
+}
+
 void reply_done(struct conn *conn, const struct nbd_request *nbd,
 		enum nbd_error error, const char *text)
 {
-	struct outq *q = output_queue(conn, nbd);
-	struct out_chunk *chunk;
 	char buf[NBD_CHUNK_ERROR_MAX];
 	size_t len;
 
 	if (conn->dead)
 		return;
-	if (!conn->session.structured ||
-	    (!error && nbd->type != NBD_CMD_READ &&
-	     nbd->type != NBD_CMD_BLOCK_STATUS))
+	if (is_simple(conn, nbd, error))
 		len = nbd_put_simple_reply(buf, nbd->cookie, error);
 	else if (error)
-		len = nbd_put_chunk_error(buf, nbd->cookie, error,
-					  text ? text : nbd_error_text(error));
+		len = nbd_put_chunk_error(buf, nbd, error, text ? text :
+					  nbd_error_text(nbd->type, error));
 	else
-		len = nbd_put_chunk_none(buf, nbd->cookie);
-	chunk = output_room(conn, q, 1, 0, sizeof(buf));
-	if (chunk)
-		memcpy(output_head(q, chunk, len), buf, len);
+		len = nbd_put_chunk_none(buf, nbd);
+	append(conn, nbd, buf, len);
+}
+
+void reply_error_at(struct conn *conn, const struct nbd_request *nbd,
+		    enum nbd_error error, uint64_t pos)
+{
+	char buf[NBD_CHUNK_ERROR_MAX];
+
+	if (conn->dead)
+		return;
+	append(conn, nbd, buf,
+	       nbd_put_chunk_error_at(buf, nbd, error,
+				      nbd_error_text(nbd->type, error), pos));
 }
 
 static void put_simple(struct outq *q, struct out_chunk *chunk,
@@ -68,10 +97,9 @@ static void put_data(struct outq *q, struct out_chunk *chunk,
 
 	for (unsigned int i = 0; i < nr; i++)
 		len += pins[i].len;
-	nbd_put_chunk_data(output_head(q, chunk,
-				    sizeof(struct nbd_wire_chunk_data)),
-			   nbd->cookie, last ? NBD_CHUNK_FLAG_DONE : 0, pos,
-			   len);
+	nbd_put_chunk_data(output_head(q, chunk, nbd_chunk_size(nbd) +
+				       sizeof(struct nbd_wire_data)),
+			   nbd, last ? NBD_CHUNK_FLAG_DONE : 0, pos, len);
 	for (unsigned int i = 0; i < nr; i++)
 		output_data(q, chunk, pins[i].base, pins[i].len);
 }
@@ -80,10 +108,9 @@ static void put_hole(struct outq *q, struct out_chunk *chunk,
 		     const struct nbd_request *nbd, uint64_t pos, uint32_t len,
 		     bool last)
 {
-	nbd_put_chunk_hole(output_head(q, chunk,
-				    sizeof(struct nbd_wire_chunk_hole)),
-			   nbd->cookie, last ? NBD_CHUNK_FLAG_DONE : 0, pos,
-			   len);
+	nbd_put_chunk_hole(output_head(q, chunk, nbd_chunk_size(nbd) +
+				       sizeof(struct nbd_wire_hole)),
+			   nbd, last ? NBD_CHUNK_FLAG_DONE : 0, pos, len);
 }
 
 static bool is_hole(const struct pin *pin)
@@ -112,8 +139,7 @@ static bool holes_fit(const struct out_chunk *chunk, const struct pin *pins,
 	for (unsigned int i = 0; i < nr; i = run_end(pins, i, nr))
 		runs++;
 	return chunk->nr_iov + runs + nr <= CHUNK_IOVS &&
-		chunk->heads_len + runs * sizeof(struct nbd_wire_chunk_hole) <=
-			CHUNK_HEADS;
+		chunk->heads_len + runs * NBD_CONTENT_MAX <= CHUNK_HEADS;
 }
 
 static void put_runs(struct outq *q, struct out_chunk *chunk,
@@ -164,7 +190,7 @@ int reply_read_inline(struct conn *conn, const struct nbd_request *nbd)
 	struct outq *q = output_queue(conn, nbd);
 	unsigned int max = volume_pins_max(nbd->len);
 	struct out_chunk *chunk = output_room(conn, q, max + 1, max,
-					   sizeof(struct nbd_wire_chunk_hole));
+					      NBD_CONTENT_MAX);
 	struct pinvec pv = { .max = max };
 
 	if (unlikely(!chunk))
@@ -184,8 +210,7 @@ void reply_pins(struct conn *conn, const struct nbd_request *nbd, uint64_t pos,
 	struct out_chunk *chunk = NULL;
 
 	if (!conn->dead)
-		chunk = output_room(conn, q, nr + 1, nr,
-				 sizeof(struct nbd_wire_chunk_hole));
+		chunk = output_room(conn, q, nr + 1, nr, NBD_CONTENT_MAX);
 	if (!chunk) {
 		volume_unpin(conn->cl->shared->cache, pins, nr);
 		return;
@@ -214,8 +239,7 @@ void reply_extents(struct conn *conn, const struct nbd_request *nbd,
 {
 	struct outq *q = output_queue(conn, nbd);
 	struct out_chunk *chunk;
-	size_t len = sizeof(struct nbd_wire_chunk_status) +
-		nr * sizeof(struct nbd_wire_extent);
+	size_t len = nbd_status_size(nbd, nr);
 	char *p;
 
 	if (conn->dead)
@@ -224,9 +248,9 @@ void reply_extents(struct conn *conn, const struct nbd_request *nbd,
 	if (!chunk)
 		return;
 	p = output_head(q, chunk, len);
-	p += nbd_put_chunk_status(p, nbd->cookie, META_CONTEXT_ID, nr);
+	p += nbd_put_chunk_status(p, nbd, META_CONTEXT_ID, nr);
 	for (unsigned int i = 0; i < nr; i++)
-		p += nbd_put_extent(p, extents[i].len,
+		p += nbd_put_extent(p, nbd, extents[i].len,
 				    (extents[i].hole ? NBD_STATE_HOLE : 0) |
 				    (extents[i].zero ? NBD_STATE_ZERO : 0));
 }

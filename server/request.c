@@ -11,7 +11,19 @@
 #include "server/conn_internal.h"
 
 #define POOL_REQUESTS	2048			/* free ones kept by a loop */
-#define ZERO_PIECE	(UINT64_C(64) << 20)	/* of TRIM and WRITE_ZEROES */
+
+/* Pieces of TRIM and WRITE_ZEROES, and of very long ones: a multiple of the
+ * former, for each walks through the cache. */
+#define ZERO_PIECE	(UINT64_C(64) << 20)
+#define ZERO_LONG	(UINT64_C(64) << 30)
+#define ZERO_LONG_PIECE	(UINT64_C(8) << 30)
+#define ZERO_PIECES_MAX	1024
+
+/* BLOCK_STATUS is answered for what the store says of so many pieces. */
+#define STATUS_PIECE	(UINT64_C(64) << 30)
+#define STATUS_PIECES	256
+
+#define ERROR_BLOCK	UINT64_C(4096)	/* a failed read is told apart to it */
 
 /* ---- waiting for room in the output ---- */
 
@@ -83,18 +95,6 @@ static void answer(struct request *r, int err)
 	reply_done(r->conn, &r->nbd, nbd_error_from_errno(err), NULL);
 }
 
-static void read_small(struct request *r)
-{
-	struct conn *conn = r->conn;
-	struct pinvec pv = { r->pins, 0, volume_pins_max(r->nbd.len) };
-	int ret;
-
-	ret = volume_read(conn->vol, r->nbd.pos, r->nbd.len, &pv, &conn->ra);
-	if (ret)
-		answer(r, ret);
-	else
-		reply_pins(conn, &r->nbd, r->nbd.pos, r->pins, pv.nr, true);
-}
 
 /* Read a piece into a chunk of output. */
 static int read_piece(struct request *r, uint64_t pos, uint32_t len,
@@ -118,30 +118,92 @@ static int read_piece(struct request *r, uint64_t pos, uint32_t len,
 	return 0;
 }
 
+/* Is it worth while to learn what exactly of [@pos, @pos + @len) failed? */
+static bool can_halve(const struct request *r, uint64_t pos, uint32_t len,
+		      int err)
+{
+	return nbd_error_from_errno(err) == NBD_EIO &&
+		r->conn->session.structured &&
+		!(r->nbd.flags & NBD_CMD_FLAG_DF) &&
+		pos / ERROR_BLOCK != (pos + len - 1) / ERROR_BLOCK;
+}
+
+/* About @most bytes of [@pos, @end), up to where a block ends. */
+static uint32_t piece_len(uint64_t pos, uint64_t end, uint32_t most)
+{
+	uint64_t to = round_down64(pos + most, ERROR_BLOCK);
+
+	if (to <= pos)
+		to = round_down64(pos, ERROR_BLOCK) + ERROR_BLOCK;
+	return MIN(to, end) - pos;
+}
+
+/* The end of a read: it failed at @pos, in answer to so much only. */
+static void answer_at(struct request *r, int err, uint64_t pos)
+{
+	if (nbd_error_from_errno(err) == NBD_EIO &&
+	    r->conn->session.structured && !(r->nbd.flags & NBD_CMD_FLAG_DF))
+		reply_error_at(r->conn, &r->nbd, NBD_EIO, pos);
+	else
+		answer(r, err);
+}
+
 /*
  * In pieces, each a structured reply's chunk: the client's slowness holds up
- * nobody, and an error is told when it occurs.
+ * nobody, and an error is told when it occurs.  A piece that failed is read
+ * again by halves, so that the client gets all before the bad block, and is
+ * told where that is.  @most: of the first piece; 0 for no such limit.
  */
-static void read_chunks(struct request *r)
+static void read_chunks(struct request *r, uint32_t most)
 {
 	uint64_t pos = r->nbd.pos, end = pos + r->nbd.len;
+	uint64_t bad_end = most ? end : 0;
 	struct out_chunk *chunk;
-	int ret;
 
 	while (pos < end) {
 		uint32_t len;
+		int ret;
 
 		if (wait_for_room(r))
 			return;
-		len = MIN(end - pos, (uint64_t)conn_piece_max(r->conn));
+		if (pos >= bad_end)
+			most = PIECE_MAX;
+		len = piece_len(pos, end, MIN(most, conn_piece_max(r->conn)));
 		ret = read_piece(r, pos, len, &chunk);
+		if (ret && can_halve(r, pos, len, ret)) {
+			bad_end = MAX(bad_end, pos + len);
+			most = len / 2;
+			continue;
+		}
 		if (ret) {
-			answer(r, ret);
+			answer_at(r, ret, pos);
 			return;
 		}
 		reply_chunk(r->conn, &r->nbd, pos, chunk, pos + len == end);
 		pos += len;
 	}
+}
+
+/* All of it failed at once. */
+static void read_failed(struct request *r, int err)
+{
+	if (can_halve(r, r->nbd.pos, r->nbd.len, err))
+		read_chunks(r, r->nbd.len / 2);
+	else
+		answer_at(r, err, r->nbd.pos);
+}
+
+static void read_small(struct request *r)
+{
+	struct conn *conn = r->conn;
+	struct pinvec pv = { r->pins, 0, volume_pins_max(r->nbd.len) };
+	int ret;
+
+	ret = volume_read(conn->vol, r->nbd.pos, r->nbd.len, &pv, &conn->ra);
+	if (ret)
+		read_failed(r, ret);
+	else
+		reply_pins(conn, &r->nbd, r->nbd.pos, r->pins, pv.nr, true);
 }
 
 /*
@@ -196,11 +258,11 @@ static void serve_read(struct request *r)
 		   (r->nbd.flags & NBD_CMD_FLAG_DF)) {
 		ret = read_piece(r, r->nbd.pos, r->nbd.len, &chunk);
 		if (ret)
-			answer(r, ret);
+			read_failed(r, ret);
 		else
 			reply_chunk(conn, &r->nbd, r->nbd.pos, chunk, true);
 	} else if (conn->session.structured) {
-		read_chunks(r);
+		read_chunks(r, 0);
 	} else {
 		read_stream(r);
 	}
@@ -229,21 +291,42 @@ static int serve_write(struct request *r)
 			    volume_flags(&r->nbd));
 }
 
-/* TRIM and WRITE_ZEROES: in pieces, so that no writer waits for gigabytes.  A
- * fast one is fast, and must not fail half done. */
+static uint64_t zero_piece(uint64_t len)
+{
+	if (len <= ZERO_LONG)
+		return ZERO_PIECE;
+	return MAX(ZERO_LONG_PIECE, len / ZERO_PIECES_MAX);
+}
+
+/* Nobody waits for the rest of a long request. */
+static bool may_stop(const struct request *r)
+{
+	return r->conn->dead || r->conn->pool->past_deadline;
+}
+
+/*
+ * TRIM and WRITE_ZEROES: in pieces, so that no writer waits for gigabytes,
+ * and others run in between.  A fast one is fast, and must not fail half done.
+ */
 static int serve_zero(struct request *r)
 {
 	uint64_t pos = r->nbd.pos, end = pos + r->nbd.len;
+	uint64_t piece = zero_piece(r->nbd.len);
 	unsigned int flags = volume_flags(&r->nbd);
 	struct volume *vol = r->conn->vol;
 	int ret = 0;
 
 	while (pos < end && !ret) {
 		/* Pieces end where blocks do. */
-		uint64_t next = round_down64(pos + ZERO_PIECE, ZERO_PIECE);
+		uint64_t next = round_down64(pos + piece, ZERO_PIECE);
 
 		if (next > end || (flags & VOLUME_FAST_ZERO))
 			next = end;
+		if (pos != r->nbd.pos) {
+			if (may_stop(r))
+				return -ESHUTDOWN;
+			coroutine_relax();
+		}
 		if (r->nbd.type == NBD_CMD_TRIM)
 			ret = volume_trim(vol, pos, next - pos, flags);
 		else
@@ -253,31 +336,67 @@ static int serve_zero(struct request *r)
 	return ret;
 }
 
-/*
- * Hold what the volume says to what the protocol allows: at most the request's
- * length, one extent where one is wanted.
- */
-static void serve_status(struct request *r)
+static unsigned int extents_max(const struct nbd_request *nbd)
 {
-	unsigned int max = r->nbd.flags & NBD_CMD_FLAG_REQ_ONE ? 1 :
-							EXTENTS_MAX;
-	struct volume_extent *extents = calloc(max, sizeof(*extents));
-	unsigned int nr = 0, n;
-	uint64_t done = 0;
-	int ret = extents ? 0 : -ENOMEM;
+	if (nbd->flags & NBD_CMD_FLAG_REQ_ONE)
+		return 1;
+	return nbd->extended ? EXTENTS_EXT_MAX : EXTENTS_MAX;
+}
 
-	while (!ret && nr < max && done < r->nbd.len) {
-		n = max - nr;
-		ret = volume_extents(r->conn->vol, r->nbd.pos + done,
-				     r->nbd.len - done, extents + nr, &n);
-		for (n = ret ? 0 : nr + n; nr < n && done < r->nbd.len; nr++) {
-			extents[nr].len = MIN(extents[nr].len,
-					      r->nbd.len - done);
+/* Make @extents[@nr] part of the one before it if that is of the same kind.
+ * Returns how many there are then. */
+static unsigned int join_extent(struct volume_extent *extents, unsigned int nr)
+{
+	struct volume_extent *ext = &extents[nr], *last = ext - 1;
+
+	if (!nr || last->hole != ext->hole || last->zero != ext->zero)
+		return nr + 1;
+	last->len += ext->len;
+	return nr;
+}
+
+/*
+ * Describe the request's range in at most @max extents, of which @extents has
+ * room for one more.  Returns how many, or -errno.
+ */
+static int get_extents(struct request *r, struct volume_extent *extents,
+		       unsigned int max)
+{
+	unsigned int nr = 0, pieces = 0;
+	uint64_t done = 0;
+
+	while (nr <= max && done < r->nbd.len && pieces++ < STATUS_PIECES) {
+		uint64_t left = MIN(r->nbd.len - done, STATUS_PIECE);
+		unsigned int n = max + 1 - nr, from = nr;
+		int ret;
+
+		if (done)
+			coroutine_relax();
+		ret = volume_extents(r->conn->vol, r->nbd.pos + done, left,
+				     extents + from, &n);
+		if (ret)
+			return nr ? (int)MIN(nr, max) : ret;
+		for (unsigned int i = from; i < from + n && left; i++) {
+			extents[nr] = extents[i];
+			extents[nr].len = MIN(extents[nr].len, left);
+			left -= extents[nr].len;
 			done += extents[nr].len;
+			nr = join_extent(extents, nr);
 		}
 	}
-	if (nr)
-		reply_extents(r->conn, &r->nbd, extents, nr);
+	return (int)MIN(nr, max);
+}
+
+/* Hold what the volume says to what the protocol allows: at most the request's
+ * length, one extent where one is wanted. */
+static void serve_status(struct request *r)
+{
+	unsigned int max = extents_max(&r->nbd);
+	struct volume_extent *extents = calloc(max + 1, sizeof(*extents));
+	int ret = extents ? get_extents(r, extents, max) : -ENOMEM;
+
+	if (ret > 0)
+		reply_extents(r->conn, &r->nbd, extents, ret);
 	else
 		answer(r, ret);
 	free(extents);
@@ -410,7 +529,7 @@ int request_start(struct conn *conn, const struct nbd_request *nbd,
 	r->payload = payload;
 	r->stage = stage;
 	if (nbd->type == NBD_CMD_READ)
-		r->charge = MIN(nbd->len, (uint32_t)PIECE_MAX);
+		r->charge = MIN(nbd->len, (uint64_t)PIECE_MAX);
 	else if (payload)
 		r->charge = nbd->len;
 	conn->charged += r->charge;

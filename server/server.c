@@ -27,6 +27,8 @@
 #include "server/run.h"
 #include "server/server.h"
 #include "server/signals.h"
+#include "server/tls.h"
+#include "server/uri.h"
 #include "store/raw.h"
 
 #define STAGING_MAX		(UINT64_C(128) << 20)
@@ -88,6 +90,25 @@ static void on_stop_signal(struct server *s, int signo)
 		loops_hurry(s->loops);
 }
 
+static void reread(struct server *s)
+{
+	CLEANUP_FREE char *error = NULL;
+	int ret;
+
+	if (!s->shared.tls) {
+		log_info("SIGHUP: nothing to reread, the command line stays as "
+			 "it is");
+		return;
+	}
+	ret = tls_reload(s->shared.tls, &error);
+	if (ret)
+		log_error("SIGHUP: %s: TLS goes on as before",
+			  error ? error : strerror(-ret));
+	else
+		log_info("SIGHUP: new clients get the TLS credentials as they "
+			 "are now");
+}
+
 static void on_signal(void *arg, int signo)
 {
 	struct server *s = arg;
@@ -98,8 +119,7 @@ static void on_signal(void *arg, int signo)
 		on_stop_signal(s, signo);
 		break;
 	case SIGHUP:
-		log_info("SIGHUP: nothing to reread, the command line stays as "
-			 "it is");
+		reread(s);
 		break;
 	case SIGCHLD:
 		if (run_reap(&s->child)) {
@@ -108,6 +128,46 @@ static void on_signal(void *arg, int signo)
 		}
 		break;
 	}
+}
+
+/* ---- TLS ---- */
+
+static int open_tls(struct server *s)
+{
+	const struct tls_params params = {
+		.certificates = s->opt->tls_certificates,
+		.psk_file = s->opt->tls_psk,
+		.verify_peer = s->opt->tls_verify_peer,
+	};
+	CLEANUP_FREE char *error = NULL;
+	int ret;
+
+	if (!params.certificates && !params.psk_file)
+		return 0;
+	ret = tls_new(&params, &s->shared.tls, &error);
+	if (ret)
+		log_error("%s", error ? error : strerror(-ret));
+	return ret;
+}
+
+/* Can nothing be had without TLS? */
+static bool all_need_tls(const struct server *s)
+{
+	return s->exports.nr && s->exports.nr_tls_only == s->exports.nr;
+}
+
+/* Does TLS let in only clients that have proved who they are? */
+static bool tls_authenticates(const struct server *s)
+{
+	return s->opt->tls_verify_peer || !s->opt->tls_certificates;
+}
+
+static char *client_uri(const struct server *s, const struct listener *listener,
+			const char *name)
+{
+	char *uri = listener_uri(listener, name);
+
+	return all_need_tls(s) ? uri_with_tls(uri) : uri;
 }
 
 /* ---- exports ---- */
@@ -125,7 +185,9 @@ static int export_init(struct export *export, const struct export_option *opt,
 	export->block_min = block_min;
 	export->block_preferred = MAX(block_min, (uint32_t)BLOCK_PREFERRED);
 	export->block_max = BLOCK_MAX;
-	if (!export->name || (opt->description && !export->description)) {
+	export->tls = opt->tls;
+	if (access_copy(&export->access, &opt->access) || !export->name ||
+	    (opt->description && !export->description)) {
 		log_error("%s: %s", opt->path, strerror(ENOMEM));
 		return -ENOMEM;
 	}
@@ -157,6 +219,8 @@ static int open_export(struct server *s, const struct export_option *opt)
 		log_error("%s%s", msg, hint ? ": add --read-only" : "");
 		return ret;
 	}
+	s->exports.asks_groups |= access_asks_groups(&opt->access);
+	s->exports.nr_tls_only += opt->tls == TLS_REQUIRE;
 	/* From here on, close_exports() knows it. */
 	return export_init(&s->exports.exports[s->exports.nr++], opt, vol);
 }
@@ -193,6 +257,7 @@ static void close_exports(void *arg)
 		}
 		free(export->name);
 		free(export->description);
+		access_fini(&export->access);
 	}
 	s->exports.nr = 0;
 }
@@ -206,19 +271,35 @@ static void on_client(void *arg, int fd)
 	loops_serve(s->loops, fd);
 }
 
+/* Has each export a list of those it is there for, or TLS that tells? */
+static bool all_are_guarded(const struct server *s)
+{
+	for (unsigned int i = 0; i < s->exports.nr; i++) {
+		const struct export *export = &s->exports.exports[i];
+
+		if (!export->access.nr &&
+		    !(export->tls == TLS_REQUIRE && tls_authenticates(s)))
+			return false;
+	}
+	return true;
+}
+
 static void warn_if_open(const struct listener *listener)
 {
 	CLEANUP_FREE char *uri = listener_uri(listener, "");
+	const char *name = listener->fd_name;
 
 	if (listener->open && uri)
-		log_warn("everybody who reaches %s can read and write: clients "
-			 "are not authenticated", uri);
+		log_warn("everybody who reaches %s%s%s%s can use its exports: "
+			 "clients are not authenticated; see --allow", uri,
+			 name ? " ('" : "", name ? name : "",
+			 name ? "')" : "");
 }
 
 /* A line of its own for scripts, without the prefix of messages. */
-static int announce(const struct listener *listener)
+static int announce(const struct server *s, const struct listener *listener)
 {
-	CLEANUP_FREE char *uri = listener_uri(listener, "");
+	CLEANUP_FREE char *uri = client_uri(s, listener, "");
 
 	if (!uri)
 		return -ENOMEM;
@@ -237,13 +318,14 @@ static int open_listeners(struct server *s)
 		log_error("%s", error ? error : strerror(-ret));
 		return ret;
 	}
-	for (unsigned int i = 0; i < s->listeners.nr; i++)
+	for (unsigned int i = 0; i < s->listeners.nr && !all_are_guarded(s);
+	     i++)
 		warn_if_open(&s->listeners.list[i]);
 	ret = acceptor_start(&s->listeners,
 			     loop_event_base(loops_main(s->loops)), on_client,
 			     s, &s->acceptor);
 	for (unsigned int i = 0; i < s->listeners.nr && !ret; i++)
-		ret = announce(&s->listeners.list[i]);
+		ret = announce(s, &s->listeners.list[i]);
 	if (ret)
 		log_error("cannot listen: %s", strerror(-ret));
 	return ret;
@@ -291,6 +373,14 @@ static int serve_single(struct server *s)
 {
 	int in_fd, out_fd, null_fd, ret = 0;
 
+	if (s->opt->single_fd >= 0) {
+		ret = loops_serve_single(s->loops, s->opt->single_fd,
+					 s->opt->single_fd, on_single_gone, s);
+		if (ret)
+			log_error("cannot serve the client of descriptor %d: "
+				  "%s", s->opt->single_fd, strerror(-ret));
+		return ret;
+	}
 	if (!can_wait_for(STDIN_FILENO) || !can_wait_for(STDOUT_FILENO)) {
 		log_error("--single: standard input and output must be sockets "
 			  "or pipes");
@@ -335,7 +425,7 @@ static const char *main_export(const struct server *s)
 static int start_command(struct server *s)
 {
 	const char *name = main_export(s), *path = NULL;
-	CLEANUP_FREE char *uri = listener_uri(&s->listeners.list[0], name);
+	CLEANUP_FREE char *uri = client_uri(s, &s->listeners.list[0], name);
 	unsigned int nr_port = 0;
 	char port[16];
 	int ret;
@@ -343,7 +433,7 @@ static int start_command(struct server *s)
 	for (unsigned int i = s->listeners.nr; i-- > 0; ) {
 		if (s->listeners.list[i].path)
 			path = s->listeners.list[i].path;
-		else
+		else if (s->listeners.list[i].host)
 			nr_port = s->listeners.list[i].port;
 	}
 	snprintf(port, sizeof(port), "%u", nr_port);
@@ -433,7 +523,16 @@ static int start_engine(struct server *s)
 		.stall_timeout_ns = STALL_TIMEOUT_NS,
 		/* What is pinned cannot be evicted. */
 		.reply_budget = MIN(REPLY_BUDGET, s->params->cache_size / 4),
+		.max_conns = s->params->max_conns,
 	};
+	if (s->opt->max_conns_per_peer &&
+	    peers_new(s->opt->max_conns_per_peer, &s->shared.peers)) {
+		log_error("%s", strerror(ENOMEM));
+		return -ENOMEM;
+	}
+	ret = open_tls(s);
+	if (ret)
+		return ret;
 	ret = loops_start(s->params->threads, &s->shared, &s->loops);
 	if (ret)
 		return ret;
@@ -448,6 +547,8 @@ static void stop_engine(struct server *s)
 {
 	signals_stop(&s->signals);
 	loops_stop(&s->loops);
+	peers_free(s->shared.peers);
+	tls_free(&s->shared.tls);
 	if (s->cache)
 		cache_free(s->cache);
 }

@@ -12,6 +12,7 @@ struct server_params {
 	const struct options	*opt;
 	uint64_t		cache_size;	/* bytes; chosen */
 	unsigned int		threads;	/* chosen */
+	unsigned int		max_conns;	/* chosen */
 	const struct signal_state *signals;	/* for the command of --run */
 	int			ready_fd;	/* for daemon_ready(), or -1 */
 };

@@ -27,7 +27,8 @@ static const char *overdue(struct conn *conn)
 		return "its handshake took too long";
 	conn->nr_sent_before = conn->nr_sent;
 	if (conn->finishing)
-		return conn->out.bytes && !sent ? "it takes no answers" : NULL;
+		return (conn->out.bytes || conn_tls_unsent(conn)) && !sent ?
+			"it takes no answers" : NULL;
 	if (conn->stage && clock_now_ns() >= conn->stage_limit_ns &&
 	    __atomic_load_n(&conn->cl->shared->nr_stage_waiters,
 			    __ATOMIC_RELAXED))

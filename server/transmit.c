@@ -13,10 +13,17 @@
  * so that nothing is changed before a payload is complete.
  */
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "server/conn_internal.h"
+
+/*
+ * What every request goes through is compiled twice, see transmit_parse(), so
+ * that compact ones pay nothing for extended ones.  @extended is then constant.
+ */
+#define TWICE static inline __attribute__((always_inline))
 
 void transmit_start(struct conn *conn, struct export *export)
 {
@@ -32,7 +39,7 @@ void transmit_start(struct conn *conn, struct export *export)
 static size_t will_hold(const struct nbd_request *nbd)
 {
 	if (nbd->type == NBD_CMD_READ)
-		return MIN(nbd->len, (uint32_t)PIECE_MAX);
+		return MIN(nbd->len, (uint64_t)PIECE_MAX);
 	if (nbd->type == NBD_CMD_WRITE && nbd->len <= WRITE_INLINE_MAX)
 		return nbd->len;
 	return 0;
@@ -66,7 +73,7 @@ static bool should_send(const struct conn *conn)
 
 /* May @nbd be taken up now?  If not, something of the connection's own is
  * under way that will have it looked at again. */
-static bool may_take(struct conn *conn, const struct nbd_request *nbd)
+TWICE bool may_take(struct conn *conn, const struct nbd_request *nbd)
 {
 	if (should_send(conn) && !conn->blocked) {
 		output_flush(conn);
@@ -83,7 +90,7 @@ static bool may_take(struct conn *conn, const struct nbd_request *nbd)
 /* ---- payloads ---- */
 
 /* Drop the payload of conn->write, then answer it with @error. */
-static void refuse_write(struct conn *conn, enum nbd_error error,
+static void refuse_payload(struct conn *conn, enum nbd_error error,
 			 const char *text)
 {
 	conn->skip = conn->write.len;
@@ -100,7 +107,7 @@ void transmit_stage_ready(struct conn *conn, struct stage *stage, int error)
 {
 	conn->stage_wait = false;
 	if (error) {
-		refuse_write(conn, nbd_error_from_errno(error), NULL);
+		refuse_payload(conn, nbd_error_from_errno(error), NULL);
 		return;
 	}
 	conn->stage = stage;
@@ -223,8 +230,8 @@ static void take_whole_write(struct conn *conn, const struct nbd_request *nbd,
  * @p: behind the head, @len bytes.  Returns true if the request was taken up,
  * *@usedp then being what was used of its payload.
  */
-static bool take_write(struct conn *conn, const struct nbd_request *nbd,
-		       const char *p, size_t len, size_t *usedp)
+TWICE bool take_write(struct conn *conn, const struct nbd_request *nbd,
+		      const char *p, size_t len, size_t *usedp)
 {
 	if (likely(nbd->len <= len && nbd->len <= WRITE_INLINE_MAX)) {
 		take_whole_write(conn, nbd, p);
@@ -240,8 +247,8 @@ static bool take_write(struct conn *conn, const struct nbd_request *nbd,
 }
 
 /* A request that is fine; true if it was taken up. */
-static bool take(struct conn *conn, const struct nbd_request *nbd,
-		 const char *p, size_t len, size_t *usedp)
+TWICE bool take(struct conn *conn, const struct nbd_request *nbd,
+		const char *p, size_t len, size_t *usedp)
 {
 	*usedp = 0;
 	if (unlikely(nbd->len == 0 && nbd->type != NBD_CMD_FLUSH)) {
@@ -269,8 +276,8 @@ static bool take(struct conn *conn, const struct nbd_request *nbd,
 }
 
 /* What is wrong with @nbd, beyond what the protocol says. */
-static enum nbd_error check(const struct conn *conn,
-			    const struct nbd_request *nbd, const char **textp)
+TWICE enum nbd_error check(const struct conn *conn,
+			   const struct nbd_request *nbd, const char **textp)
 {
 	enum nbd_error error;
 
@@ -287,19 +294,52 @@ static enum nbd_error check(const struct conn *conn,
 	return error;
 }
 
+/* Extended headers come with a stricter rule for payloads that are too long. */
 static void refuse(struct conn *conn, const struct nbd_request *nbd,
 		   enum nbd_error error, const char *text)
 {
-	if (nbd->type != NBD_CMD_WRITE || nbd->len == 0) {
+	uint64_t most = nbd->extended ? PAYLOAD_MAX : PAYLOAD_DRAIN_MAX;
+	uint64_t payload = nbd_payload_len(nbd);
+
+	if (!payload) {
 		reply_done(conn, nbd, error, text);
-	} else if (nbd->len > PAYLOAD_DRAIN_MAX) {
-		log_debug("closing a connection for a payload of %u bytes",
-			  nbd->len);
+	} else if (payload > most) {
+		log_debug("closing a connection for a payload of %" PRIu64
+			  " bytes", payload);
 		conn->finishing = true;
 	} else {
 		conn->write = *nbd;
-		refuse_write(conn, error, text);
+		refuse_payload(conn, error, text);
 	}
+}
+
+/*
+ * Does a list of contexts come with @nbd?  There is but one context, so that a
+ * longer list has it twice or has unknown ones: it is refused unseen.
+ */
+static bool has_status_payload(const struct conn *conn,
+			       const struct nbd_request *nbd)
+{
+	return nbd->type == NBD_CMD_BLOCK_STATUS &&
+		(conn->session.flags & NBD_BLOCK_STATUS_PAYLOAD) &&
+		nbd_payload_len(nbd) == NBD_STATUS_PAYLOAD_SIZE;
+}
+
+/* @p: the list.  @nbd is without it then. */
+static enum nbd_error check_status(const struct conn *conn,
+				   struct nbd_request *nbd, const char *p,
+				   const char **textp)
+{
+	enum nbd_error error;
+	uint32_t context;
+
+	nbd_get_status_payload(p, nbd, &context);
+	error = check(conn, nbd, textp);
+	if (!error && context != META_CONTEXT_ID) {
+		*textp = "no such metadata context";
+		error = NBD_EINVAL;
+	}
+	return error;
 }
 
 /* Use what belongs to the payload of conn->write.  False: wait. */
@@ -320,18 +360,29 @@ static bool parse_payload(struct conn *conn, const char *p, size_t len,
 	return true;
 }
 
-/* One request at @p.  False: not now. */
-static bool parse_request(struct conn *conn, const char *p, size_t len,
-			  size_t *usedp)
+TWICE size_t request_size(bool extended)
 {
+	return extended ? NBD_EXTENDED_REQUEST_SIZE : NBD_REQUEST_SIZE;
+}
+
+TWICE int get_request(const char *p, struct nbd_request *nbd, bool extended)
+{
+	return extended ? nbd_get_extended_request(p, nbd) :
+			  nbd_get_request(p, nbd);
+}
+
+/* One request at @p.  False: not now. */
+TWICE bool parse_request(struct conn *conn, const char *p, size_t len,
+			 size_t *usedp, bool extended)
+{
+	size_t head = request_size(extended), used = 0;
 	struct nbd_request nbd;
 	enum nbd_error error;
 	const char *text;
-	size_t used = 0;
 
-	if (len < NBD_REQUEST_SIZE)
+	if (len < head)
 		return false;
-	if (unlikely(nbd_get_request(p, &nbd))) {
+	if (unlikely(get_request(p, &nbd, extended))) {
 		log_debug("closing a connection for a bad request magic");
 		conn->finishing = true;
 		return false;
@@ -344,13 +395,19 @@ static bool parse_request(struct conn *conn, const char *p, size_t len,
 		conn->paused = true;
 		return false;
 	}
-	error = check(conn, &nbd, &text);
+	if (extended && has_status_payload(conn, &nbd)) {
+		if (len - head < NBD_STATUS_PAYLOAD_SIZE)
+			return false;
+		error = check_status(conn, &nbd, p + head, &text);
+		head += NBD_STATUS_PAYLOAD_SIZE;
+	} else {
+		error = check(conn, &nbd, &text);
+	}
 	if (unlikely(error))
 		refuse(conn, &nbd, error, text);
-	else if (!take(conn, &nbd, p + NBD_REQUEST_SIZE,
-		       len - NBD_REQUEST_SIZE, &used))
+	else if (!take(conn, &nbd, p + head, len - head, &used))
 		return false;
-	*usedp += NBD_REQUEST_SIZE + used;
+	*usedp += head + used;
 	return true;
 }
 
@@ -370,17 +427,22 @@ struct lookahead {
 };
 
 /* See up to AHEAD requests beyond the parsed ones. */
-static void look_ahead(const struct conn *conn, struct lookahead *ahead,
-		       const char *p, size_t len)
+TWICE void look_ahead(const struct conn *conn, struct lookahead *ahead,
+		      const char *p, size_t len, bool extended)
 {
+	const size_t head = request_size(extended);
 	struct nbd_request nbd;
 
 	while (ahead->seen - ahead->parsed < AHEAD &&
-	       ahead->next + NBD_REQUEST_SIZE <= len) {
-		if (nbd_get_request(p + ahead->next, &nbd))
+	       ahead->next + head <= len) {
+		if (get_request(p + ahead->next, &nbd, extended))
 			break;
-		ahead->next += NBD_REQUEST_SIZE;
-		if (nbd.type == NBD_CMD_WRITE)
+		ahead->next += head;
+		/* A payload that is longer than the rest ends it. */
+		if (extended)
+			ahead->next += MIN(nbd_payload_len(&nbd),
+					   (uint64_t)len);
+		else if (nbd.type == NBD_CMD_WRITE)
 			ahead->next += nbd.len;
 		/* Not checked yet, and not used as a position but hashed. */
 		ahead->pos[ahead->seen++ % AHEAD] = nbd.pos;
@@ -391,7 +453,8 @@ static void look_ahead(const struct conn *conn, struct lookahead *ahead,
 	}
 }
 
-size_t transmit_parse(struct conn *conn, const char *p, size_t len)
+TWICE size_t parse_batch(struct conn *conn, const char *p, size_t len,
+			 bool extended)
 {
 	struct lookahead ahead = { 0 };
 	size_t used = 0;
@@ -399,17 +462,26 @@ size_t transmit_parse(struct conn *conn, const char *p, size_t len)
 
 	conn->paused = false;
 	while (more && !conn->dead && !conn->finishing) {
-		if (len - used > 2 * NBD_REQUEST_SIZE && used >= ahead.next) {
+		if (len - used > 2 * request_size(extended) &&
+		    used >= ahead.next) {
 			/* Something else than a plain batch came between. */
 			ahead.next = used;
 			ahead.seen = ahead.parsed;
 		}
-		look_ahead(conn, &ahead, p, len);
+		look_ahead(conn, &ahead, p, len, extended);
 		ahead.parsed++;
 		if (unlikely(conn->skip || conn->stage || conn->stage_wait))
 			more = parse_payload(conn, p + used, len - used, &used);
 		else
-			more = parse_request(conn, p + used, len - used, &used);
+			more = parse_request(conn, p + used, len - used, &used,
+					     extended);
 	}
 	return used;
+}
+
+size_t transmit_parse(struct conn *conn, const char *p, size_t len)
+{
+	if (unlikely(conn->session.extended))
+		return parse_batch(conn, p, len, true);
+	return parse_batch(conn, p, len, false);
 }

@@ -46,6 +46,17 @@ char *uri_tcp(const char *host, uint16_t port, const char *export_name)
 	return uri;
 }
 
+char *uri_vsock(uint32_t cid, uint32_t port, const char *export_name)
+{
+	char *name = escape(export_name), *uri;
+
+	if (!name ||
+	    asprintf(&uri, "nbd+vsock://%u:%u/%s", cid, port, name) < 0)
+		uri = NULL;
+	free(name);
+	return uri;
+}
+
 char *uri_unix(const char *path, const char *export_name)
 {
 	char *name = escape(export_name), *socket = escape(path), *uri;
@@ -56,4 +67,15 @@ char *uri_unix(const char *path, const char *export_name)
 	free(name);
 	free(socket);
 	return uri;
+}
+
+char *uri_with_tls(char *uri)
+{
+	char *with_tls;
+
+	/* The scheme begins with "nbd" in all of them. */
+	if (!uri || asprintf(&with_tls, "nbds%s", uri + strlen("nbd")) < 0)
+		with_tls = NULL;
+	free(uri);
+	return with_tls;
 }

@@ -31,7 +31,7 @@ struct slot {
 
 struct client {
 	int		fd;
-	bool		structured;
+	bool		extended;
 	struct random	rnd;
 	struct slot	slots[SLOTS];
 	unsigned int	nr_in_flight;
@@ -60,11 +60,18 @@ static uint32_t random_len(struct client *c)
 				max[random_below(&c->rnd, ARRAY_SIZE(max))]);
 }
 
+static size_t put_compact(void *buf, uint16_t type, uint16_t flags,
+			  uint64_t cookie, uint64_t pos, uint64_t len)
+{
+	return put_request(buf, type, flags, cookie, pos, len);
+}
+
 static void add_request(struct client *c)
 {
 	unsigned int i = random_below(&c->rnd, SLOTS);
 	struct slot *slot = &c->slots[i];
-	char head[sizeof(struct nbd_wire_request)];
+	char head[sizeof(struct nbd_wire_extended_request)];
+	size_t head_len;
 	uint16_t flags = random_one_in(&c->rnd, 4) ? NBD_CMD_FLAG_FUA : 0;
 	uint32_t off;
 
@@ -81,8 +88,13 @@ static void add_request(struct client *c)
 	slot->got = 0;
 	slot->in_flight = true;
 	c->nr_in_flight++;
-	put_request(head, slot->type, flags, i, slot->pos, slot->len);
-	queue(c, head, sizeof(head));
+	/* It should be said, but QEMU does not. */
+	if (c->extended && slot->type == NBD_CMD_WRITE &&
+	    !random_one_in(&c->rnd, 4))
+		flags |= NBD_CMD_FLAG_PAYLOAD_LEN;
+	head_len = (c->extended ? put_extended : put_compact)
+			(head, slot->type, flags, i, slot->pos, slot->len);
+	queue(c, head, head_len);
 	if (slot->type == NBD_CMD_WRITE_ZEROES)
 		memset(slot->model + off, 0, slot->len);
 	if (slot->type != NBD_CMD_WRITE)
@@ -142,10 +154,15 @@ static void take_structured(struct client *c)
 	struct chunk chunk = get_chunk(c->fd);
 	struct slot *slot = slot_of(c, chunk.cookie);
 
-	ck_assert_uint_eq(slot->type, NBD_CMD_READ);
+	ck_assert(chunk.extended == c->extended);
 	ck_assert_uint_eq(chunk.error, 0);
-	expect_model(c, slot, chunk.pos, chunk.len,
-		     chunk.type == NBD_CHUNK_OFFSET_HOLE);
+	if (c->extended)
+		ck_assert(chunk.echo == slot->pos);
+	if (chunk.type == NBD_CHUNK_NONE)
+		ck_assert(c->extended && slot->type != NBD_CMD_READ);
+	else
+		expect_model(c, slot, chunk.pos, chunk.len,
+			     chunk.type == NBD_CHUNK_OFFSET_HOLE);
 	if (chunk.flags & NBD_CHUNK_FLAG_DONE)
 		finish(c, slot);
 }
@@ -157,7 +174,7 @@ static void take_reply(struct client *c)
 
 	ck_assert_int_eq(recv(c->fd, &magic, sizeof(magic),
 			      MSG_PEEK | MSG_WAITALL), sizeof(magic));
-	if (magic == htobe32(NBD_SIMPLE_REPLY_MAGIC))
+	if (!c->extended && magic == htobe32(NBD_SIMPLE_REPLY_MAGIC))
 		take_simple(c);
 	else
 		take_structured(c);
@@ -198,7 +215,7 @@ static void flip_switches(struct client *c)
 static void run(unsigned int how, uint64_t reply_budget)
 {
 	struct conn_shared shared = { .reply_budget = reply_budget };
-	struct client c = { .structured = how & CT_STRUCTURED };
+	struct client c = { .extended = how & CT_EXTENDED };
 
 	seed = random_seed_from_env("FOLIOD_SEED");
 	printf("FOLIOD_SEED=%llu\n", (unsigned long long)seed);
@@ -245,10 +262,17 @@ START_TEST(random_requests_with_structured_replies)
 }
 END_TEST
 
+START_TEST(random_requests_with_extended_headers)
+{
+	run(CT_EXTENDED, 0);
+}
+END_TEST
+
 START_TEST(random_requests_in_little_memory)
 {
 	run(0, 1 << 20);
 	run(CT_STRUCTURED, 1 << 20);
+	run(CT_EXTENDED, 1 << 20);
 }
 END_TEST
 
@@ -262,6 +286,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_test(tc, random_requests_with_simple_replies);
 	tcase_add_test(tc, random_requests_with_structured_replies);
+	tcase_add_test(tc, random_requests_with_extended_headers);
 	tcase_add_test(tc, random_requests_in_little_memory);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);

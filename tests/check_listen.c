@@ -16,8 +16,9 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/limits.h"
+#include "cache/cache.h"
 #include "server/holder.h"
-#include "server/limits.h"
 #include "server/listen.h"
 #include "server/uri.h"
 
@@ -323,6 +324,104 @@ START_TEST(uris_are_what_clients_take)
 }
 END_TEST
 
+/* ---- sockets of other kinds ---- */
+
+START_TEST(an_abstract_socket_has_no_file_and_names_its_holder)
+{
+	char name[64], by[64];
+	char *uri;
+
+	snprintf(name, sizeof(name), "@check_listen %d", (int)getpid());
+	ck_assert_int_eq(open_one(&set, unix_at(name)), 0);
+	ck_assert(!exists(name));
+	ck_assert_str_eq(set.list[0].path, name);
+	uri = listener_uri(&set.list[0], "x");
+	snprintf(by, sizeof(by), "nbd+unix:///x?socket=%%40check_listen%%20%d",
+		 (int)getpid());
+	ck_assert_str_eq(uri, by);
+	free(uri);
+	ck_assert_int_eq(open_one(&other, unix_at(name)), -EADDRINUSE);
+	check_error(name);
+	snprintf(by, sizeof(by), "in use by pid %d (", (int)getpid());
+	check_error(by);
+	listeners_close(&set);
+	ck_assert_int_eq(open_one(&set, unix_at(name)), 0);
+}
+END_TEST
+
+/* A listener of ours, as one that came open; its file, if any, stays. */
+static void pass_on(struct listen_option opt)
+{
+	struct listen_option passed = { .kind = LISTEN_FD };
+	char name[] = "a name";
+	char *uris[2];
+
+	ck_assert_int_eq(open_one(&set, opt), 0);
+	passed.fd = dup(set.list[0].fd);
+	passed.fd_name = name;
+	ck_assert_int_eq(open_one(&other, passed), 0);
+	ck_assert_uint_eq(other.nr, 1);
+	ck_assert_int_eq(other.list[0].family, set.list[0].family);
+	ck_assert_int_eq(other.list[0].open, set.list[0].open);
+	ck_assert_str_eq(other.list[0].fd_name, name);
+	ck_assert_int_ne(fcntl(passed.fd, F_GETFD) & FD_CLOEXEC, 0);
+	uris[0] = listener_uri(&set.list[0], "e");
+	uris[1] = listener_uri(&other.list[0], "e");
+	ck_assert_str_eq(uris[0], uris[1]);
+	free(uris[0]);
+	free(uris[1]);
+	listeners_close(&other);
+	if (opt.kind == LISTEN_UNIX && opt.path[0] != '@')
+		ck_assert(exists(opt.path));
+	listeners_close(&set);
+}
+
+START_TEST(a_socket_that_came_open_is_described_as_our_own)
+{
+	char name[64];
+
+	snprintf(name, sizeof(name), "@check_listen %d", (int)getpid());
+	pass_on(tcp("127.0.0.1", 0));
+	pass_on(tcp("0.0.0.0", 0));
+	pass_on(unix_at(sock_path));
+	pass_on(unix_at(name));
+	ck_assert_int_eq(open_one(&set, (struct listen_option) {
+					.kind = LISTEN_FD, .fd = 9999 }),
+			 -EBADF);
+	check_error("descriptor 9999");
+}
+END_TEST
+
+START_TEST(vsock_is_described_or_said_to_be_missing)
+{
+	struct listen_option opt = {
+		.kind = LISTEN_VSOCK, .cid = UINT32_MAX,
+	};
+	int ret = open_one(&set, opt);
+	char expected[64], *uri;
+
+	if (ret) {
+		check_error("vsock port 0");
+		return;
+	}
+	ck_assert_uint_ne(set.list[0].vsock_port, 0);
+	ck_assert_uint_ne(set.list[0].cid, UINT32_MAX);
+	ck_assert(set.list[0].open);
+	snprintf(expected, sizeof(expected), "nbd+vsock://%u:%u/a%%20b",
+		 set.list[0].cid, set.list[0].vsock_port);
+	uri = listener_uri(&set.list[0], "a b");
+	ck_assert_str_eq(uri, expected);
+	free(uri);
+	opt.vsock_port = set.list[0].vsock_port;
+	ck_assert_int_eq(open_one(&other, opt), -EADDRINUSE);
+	check_error("in use");
+	/* A context id that no machine has. */
+	opt.cid = UINT32_MAX - 7;
+	ck_assert_int_eq(open_one(&other, opt), -EADDRNOTAVAIL);
+	check_error("no such context id");
+}
+END_TEST
+
 START_TEST(a_listener_has_the_uri_of_its_kind)
 {
 	char *uri, expected[160];
@@ -380,10 +479,10 @@ START_TEST(the_default_cache_is_a_quarter_of_memory_within_bounds)
 {
 	const uint64_t mib = 1 << 20, gib = 1 << 30;
 
-	ck_assert_uint_eq(limits_default_cache(8 * gib, 2), 2 * gib);
-	ck_assert_uint_eq(limits_default_cache(64 * gib, 2), 4 * gib);
-	ck_assert_uint_eq(limits_default_cache(32 * mib, 2), 16 * mib);
-	ck_assert_uint_eq(limits_default_cache(128 * mib, 16), 64 * mib);
+	ck_assert_uint_eq(cache_default_size(8 * gib, 2), 2 * gib);
+	ck_assert_uint_eq(cache_default_size(64 * gib, 2), 4 * gib);
+	ck_assert_uint_eq(cache_default_size(32 * mib, 2), 16 * mib);
+	ck_assert_uint_eq(cache_default_size(128 * mib, 16), 64 * mib);
 }
 END_TEST
 
@@ -428,6 +527,9 @@ int main(void)
 
 	tcase_add_checked_fixture(others, setup, teardown);
 	tcase_add_test(others, uris_are_what_clients_take);
+	tcase_add_test(others, an_abstract_socket_has_no_file_and_names_its_holder);
+	tcase_add_test(others, a_socket_that_came_open_is_described_as_our_own);
+	tcase_add_test(others, vsock_is_described_or_said_to_be_missing);
 	tcase_add_test(others, a_listener_has_the_uri_of_its_kind);
 	tcase_add_test(others, the_least_limit_of_a_group_and_those_above_it_counts);
 	tcase_add_test(others, the_default_cache_is_a_quarter_of_memory_within_bounds);

@@ -68,6 +68,31 @@ START_TEST(each_level_has_its_prefix)
 }
 END_TEST
 
+static enum log_level sunk_level;
+static char sunk_text[2048];
+
+static void sink(enum log_level level, const char *text)
+{
+	sunk_level = level;
+	strcpy(sunk_text, text);
+}
+
+START_TEST(a_sink_gets_messages_instead_without_prefix_and_newline)
+{
+	log_set_sink(sink);
+	log_warn("a %s", "b\nc");
+	ck_assert_int_eq(sunk_level, LOG_WARN_LEVEL);
+	ck_assert_str_eq(sunk_text, "a b\\x0ac");
+	log_debug("no");
+	ck_assert_str_eq(sunk_text, "a b\\x0ac");
+	ck_assert_ptr_null(next_line());
+	log_set_sink(NULL);
+	log_info("d");
+	ck_assert_str_eq(next_line(), "foliod: d\n");
+	ck_assert_str_eq(sunk_text, "a b\\x0ac");
+}
+END_TEST
+
 START_TEST(messages_above_the_level_are_dropped)
 {
 	ck_assert_int_eq(log_get_level(), LOG_INFO_LEVEL);
@@ -197,6 +222,8 @@ int main(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, each_level_has_its_prefix);
+	tcase_add_test(tc,
+		       a_sink_gets_messages_instead_without_prefix_and_newline);
 	tcase_add_test(tc, messages_above_the_level_are_dropped);
 	tcase_add_test(tc, a_name_cannot_forge_a_line);
 	tcase_add_test(tc, a_long_message_is_cut_at_1024_bytes);

@@ -366,6 +366,140 @@ START_TEST(a_request_is_decoded)
 }
 END_TEST
 
+START_TEST(an_extended_request_is_decoded)
+{
+	struct nbd_wire_extended_request wire = {
+		htobe32(0x21e41c71), htobe16(3), htobe16(6), 0x1234,
+		htobe64(UINT64_C(0x1122334455667788)),
+		htobe64(UINT64_C(0x99aabbccddeeff00)),
+	};
+	struct nbd_request req;
+
+	ck_assert_int_eq(nbd_get_extended_request(&wire, &req), 0);
+	ck_assert_uint_eq(req.flags, 3);
+	ck_assert_uint_eq(req.type, 6);
+	ck_assert_uint_eq(req.cookie, 0x1234);
+	ck_assert(req.pos == UINT64_C(0x1122334455667788));
+	ck_assert(req.len == UINT64_C(0x99aabbccddeeff00));
+	ck_assert(req.extended);
+	ck_assert(nbd_payload_len(&req) == 0);
+	req.flags |= 1u << 5;
+	ck_assert(nbd_payload_len(&req) == req.len);
+	wire.magic = htobe32(NBD_REQUEST_MAGIC);
+	ck_assert_int_eq(nbd_get_extended_request(&wire, &req), -EPROTO);
+}
+END_TEST
+
+static enum nbd_error check_ext(const struct nbd_session *session,
+				uint16_t type, uint16_t flags, uint64_t pos,
+				uint64_t len)
+{
+	struct nbd_request req = {
+		.type = type, .flags = flags, .pos = pos, .len = len,
+		.extended = true,
+	};
+	const char *text = NULL;
+	enum nbd_error error = nbd_check_request(session, &req, &text);
+
+	ck_assert_msg(!error || text, "no text for error %u", error);
+	return error;
+}
+
+START_TEST(extended_effects_have_64_bits)
+{
+	static const struct {
+		uint16_t type;
+		enum nbd_error error;
+	} types[] = {
+		{ NBD_CMD_TRIM, NBD_EINVAL }, { NBD_CMD_CACHE, NBD_EINVAL },
+		{ NBD_CMD_WRITE_ZEROES, NBD_ENOSPC },
+		{ NBD_CMD_BLOCK_STATUS, NBD_EINVAL },
+	};
+	const uint64_t size = UINT64_C(1) << 50;
+	struct nbd_session session = usual;
+
+	session.size = size;
+	session.extended = true;
+	for (size_t i = 0; i < ARRAY_SIZE(types); i++) {
+		uint16_t type = types[i].type;
+		enum nbd_error error = types[i].error;
+
+		ck_assert_uint_eq(check_ext(&session, type, 0, 0, size),
+				  NBD_OK);
+		ck_assert_uint_eq(check_ext(&session, type, 0, 1, size - 1),
+				  NBD_OK);
+		ck_assert_uint_eq(check_ext(&session, type, 0, 1, size), error);
+		ck_assert_uint_eq(check_ext(&session, type, 0, 0, size + 1),
+				  error);
+		ck_assert_uint_eq(check_ext(&session, type, 0, size - 1,
+					    UINT64_MAX), error);
+		ck_assert_uint_eq(check_ext(&session, type, 0, UINT64_MAX,
+					    UINT64_MAX), error);
+		ck_assert_uint_eq(check_ext(&session, type, 0, 4096,
+					    UINT64_MAX - 4095), error);
+	}
+	/* That of a READ is a payload's. */
+	ck_assert_uint_eq(check_ext(&session, NBD_CMD_READ, 0, 0, 64 << 20),
+			  NBD_OK);
+	ck_assert_uint_eq(check_ext(&session, NBD_CMD_READ, 0, 0,
+				    UINT64_C(1) << 32), NBD_EINVAL);
+	ck_assert_uint_eq(check_ext(&session, NBD_CMD_READ, 0, 0,
+				    (UINT64_C(1) << 32) + 4096), NBD_EINVAL);
+	session.block_min = 4096;
+	ck_assert_uint_eq(check_ext(&session, NBD_CMD_TRIM, 0, 0,
+				    (UINT64_C(1) << 40) + 512), NBD_EINVAL);
+	ck_assert_uint_eq(check_ext(&session, NBD_CMD_TRIM, 0, 0,
+				    UINT64_C(1) << 40), NBD_OK);
+}
+END_TEST
+
+START_TEST(payloads_are_announced)
+{
+	const uint16_t flag = 1u << 5;
+	struct nbd_session session = usual;
+
+	session.extended = true;
+	for (uint16_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++)
+		if (type != NBD_CMD_DISC)
+			ck_assert_uint_eq(check_ext(&session, type, flag, 0, 0),
+					  type == NBD_CMD_WRITE ? NBD_OK :
+								  NBD_EINVAL);
+	/* A WRITE has one anyway. */
+	ck_assert_uint_eq(check_ext(&session, NBD_CMD_WRITE, 0, 0, 4096),
+			  NBD_OK);
+	ck_assert_uint_eq(check_ext(&session, NBD_CMD_WRITE, flag, 0, 4096),
+			  NBD_OK);
+	ck_assert_uint_eq(check_ext(&session, NBD_CMD_WRITE,
+				    flag | NBD_CMD_FLAG_FUA, 0, 4096), NBD_OK);
+	ck_assert_uint_eq(check_ext(&session, NBD_CMD_WRITE,
+				    flag | NBD_CMD_FLAG_DF, 0, 4096),
+			  NBD_EINVAL);
+	/* No compact request has it. */
+	ck_assert_uint_eq(check(&session, NBD_CMD_WRITE, flag, 0, 4096),
+			  NBD_EINVAL);
+}
+END_TEST
+
+START_TEST(a_status_payload_is_taken_off)
+{
+	struct nbd_request req = {
+		.type = NBD_CMD_BLOCK_STATUS, .len = 12, .extended = true,
+		.flags = NBD_CMD_FLAG_REQ_ONE | NBD_CMD_FLAG_PAYLOAD_LEN,
+	};
+	uint64_t len = htobe64(UINT64_C(1) << 45);
+	char buf[NBD_STATUS_PAYLOAD_SIZE];
+	uint32_t context;
+
+	ck_assert_uint_eq(sizeof(buf), 12);
+	memcpy(buf, &len, sizeof(len));
+	add32(buf + sizeof(len), 0x42424242);
+	nbd_get_status_payload(buf, &req, &context);
+	ck_assert_uint_eq(context, 0x42424242);
+	ck_assert(req.len == UINT64_C(1) << 45);
+	ck_assert_uint_eq(req.flags, NBD_CMD_FLAG_REQ_ONE);
+}
+END_TEST
+
 /* ---- replies ---- */
 
 START_TEST(only_the_wires_errors_leave)
@@ -383,46 +517,131 @@ START_TEST(only_the_wires_errors_leave)
 			  error == NBD_ENOMEM || error == NBD_EINVAL ||
 			  error == NBD_ENOSPC || error == NBD_EOVERFLOW ||
 			  error == NBD_ENOTSUP || error == NBD_ESHUTDOWN);
-		ck_assert_uint_gt(strlen(nbd_error_text(error)), 0);
+		for (unsigned int type = 0; type <= NBD_CMD_BLOCK_STATUS; type++)
+			ck_assert_uint_gt(strlen(nbd_error_text(type, error)),
+					  0);
 	}
 }
 END_TEST
 
+static const struct nbd_request compact = {
+	.cookie = 7, .pos = 4096, .len = 1 << 20,
+};
+static const struct nbd_request extended = {
+	.cookie = 7, .pos = UINT64_C(0x1122334455667788),
+	.len = UINT64_C(1) << 40, .extended = true,
+};
+
+/* Check the head at @buf, of @req; returns the body behind it, of @len bytes. */
+static const char *body(const char *buf, size_t len,
+			const struct nbd_request *req, uint16_t type,
+			uint16_t flags)
+{
+	struct nbd_wire_extended_chunk ext;
+	struct nbd_wire_chunk head;
+
+	/* Both forms begin alike. */
+	memcpy(&head, buf, sizeof(head));
+	ck_assert_uint_eq(be16toh(head.type), type);
+	ck_assert_uint_eq(be16toh(head.flags), flags);
+	ck_assert_uint_eq(head.cookie, 7);
+	if (!req->extended) {
+		ck_assert_uint_eq(be32toh(head.magic), 0x668e33ef);
+		ck_assert_uint_eq(be32toh(head.len), len);
+		return buf + sizeof(head);
+	}
+	memcpy(&ext, buf, sizeof(ext));
+	ck_assert_uint_eq(be32toh(ext.magic), 0x6e8a278c);
+	ck_assert(be64toh(ext.pos) == UINT64_C(0x1122334455667788));
+	ck_assert(be64toh(ext.len) == len);
+	return buf + sizeof(ext);
+}
+
 START_TEST(an_error_text_is_cut)
 {
 	char text[1000], buf[NBD_CHUNK_ERROR_MAX];
-	struct nbd_wire_chunk_error chunk;
+	struct nbd_wire_error error;
+	uint64_t pos;
+	const char *p;
 	size_t len;
 
 	memset(text, 'x', sizeof(text) - 1);
 	text[sizeof(text) - 1] = '\0';
-	len = nbd_put_chunk_error(buf, 1, NBD_EIO, text);
+	len = nbd_put_chunk_error_at(buf, &extended, NBD_EIO, text, 12345);
 	ck_assert_uint_eq(len, sizeof(buf));
-	memcpy(&chunk, buf, sizeof(chunk));
-	ck_assert_uint_eq(be32toh(chunk.head.len), 6 + NBD_ERROR_TEXT_MAX);
-	ck_assert_uint_eq(be16toh(chunk.text_len), NBD_ERROR_TEXT_MAX);
-	ck_assert_uint_eq(be32toh(chunk.error), NBD_EIO);
-	ck_assert_uint_eq(be16toh(chunk.head.flags), NBD_CHUNK_FLAG_DONE);
+	p = body(buf, 14 + NBD_ERROR_TEXT_MAX, &extended,
+		 NBD_CHUNK_ERROR_OFFSET, NBD_CHUNK_FLAG_DONE);
+	memcpy(&error, p, sizeof(error));
+	ck_assert_uint_eq(be16toh(error.text_len), NBD_ERROR_TEXT_MAX);
+	ck_assert_uint_eq(be32toh(error.error), NBD_EIO);
+	memcpy(&pos, p + sizeof(error) + NBD_ERROR_TEXT_MAX, sizeof(pos));
+	ck_assert(be64toh(pos) == 12345);
+
+	len = nbd_put_chunk_error(buf, &compact, NBD_EPERM, text);
+	ck_assert_uint_eq(len, 20 + 6 + NBD_ERROR_TEXT_MAX);
+	p = body(buf, 6 + NBD_ERROR_TEXT_MAX, &compact, NBD_CHUNK_ERROR,
+		 NBD_CHUNK_FLAG_DONE);
+	memcpy(&error, p, sizeof(error));
+	ck_assert_uint_eq(be16toh(error.text_len), NBD_ERROR_TEXT_MAX);
+	ck_assert_uint_eq(be32toh(error.error), NBD_EPERM);
 }
 END_TEST
 
 START_TEST(chunks_count_what_follows_them)
 {
-	struct nbd_wire_chunk_data data;
-	struct nbd_wire_chunk_hole hole;
-	struct nbd_wire_chunk_status status;
+	for (int ext = 0; ext < 2; ext++) {
+		const struct nbd_request *req = ext ? &extended : &compact;
+		size_t head = ext ? 32 : 20;
+		struct nbd_wire_data data;
+		struct nbd_wire_hole hole;
+		char buf[64];
 
-	ck_assert_uint_eq(nbd_put_chunk_data(&data, 7, 0, 4096, 100),
-			  sizeof(data));
-	ck_assert_uint_eq(be32toh(data.head.len), 108);
-	ck_assert(be64toh(data.pos) == 4096);
-	ck_assert_uint_eq(nbd_put_chunk_hole(&hole, 7, 1, 4096, 100),
-			  sizeof(hole));
-	ck_assert_uint_eq(be32toh(hole.head.len), 12);
-	ck_assert_uint_eq(be32toh(hole.hole_len), 100);
-	ck_assert_uint_eq(nbd_put_chunk_status(&status, 7, 1, 3),
-			  sizeof(status));
-	ck_assert_uint_eq(be32toh(status.head.len), 4 + 3 * 8);
+		ck_assert_uint_eq(nbd_chunk_size(req), head);
+		ck_assert_uint_eq(nbd_put_chunk_none(buf, req), head);
+		body(buf, 0, req, NBD_CHUNK_NONE, NBD_CHUNK_FLAG_DONE);
+		ck_assert_uint_eq(nbd_put_chunk_data(buf, req, 0, 8192, 100),
+				  head + 8);
+		memcpy(&data, body(buf, 108, req, NBD_CHUNK_OFFSET_DATA, 0),
+		       sizeof(data));
+		ck_assert(be64toh(data.pos) == 8192);
+		ck_assert_uint_eq(nbd_put_chunk_hole(buf, req, 1, 8192, 100),
+				  head + 12);
+		ck_assert_uint_le(head + 12, NBD_CONTENT_MAX);
+		memcpy(&hole, body(buf, 12, req, NBD_CHUNK_OFFSET_HOLE, 1),
+		       sizeof(hole));
+		ck_assert(be64toh(hole.pos) == 8192);
+		ck_assert_uint_eq(be32toh(hole.hole_len), 100);
+	}
+}
+END_TEST
+
+START_TEST(extents_have_32_bits_or_64)
+{
+	struct nbd_wire_status_ext status;
+	struct nbd_wire_extent_ext ext;
+	struct nbd_wire_extent extent;
+	char buf[64];
+
+	ck_assert_uint_eq(nbd_status_size(&compact, 3), 20 + 4 + 3 * 8);
+	ck_assert_uint_eq(nbd_put_chunk_status(buf, &compact, 5, 3), 24);
+	memcpy(&status, body(buf, 4 + 3 * 8, &compact, NBD_CHUNK_BLOCK_STATUS,
+			     NBD_CHUNK_FLAG_DONE), 4);
+	ck_assert_uint_eq(be32toh(status.context), 5);
+	ck_assert_uint_eq(nbd_put_extent(&extent, &compact, UINT32_MAX, 3), 8);
+	ck_assert_uint_eq(be32toh(extent.len), UINT32_MAX);
+	ck_assert_uint_eq(be32toh(extent.flags), 3);
+
+	ck_assert_uint_eq(nbd_status_size(&extended, 3), 32 + 8 + 3 * 16);
+	ck_assert_uint_eq(nbd_put_chunk_status(buf, &extended, 5, 3), 40);
+	memcpy(&status, body(buf, 8 + 3 * 16, &extended,
+			     NBD_CHUNK_BLOCK_STATUS_EXT, NBD_CHUNK_FLAG_DONE),
+	       8);
+	ck_assert_uint_eq(be32toh(status.context), 5);
+	ck_assert_uint_eq(be32toh(status.nr), 3);
+	ck_assert_uint_eq(nbd_put_extent(&ext, &extended, UINT64_C(1) << 50, 3),
+			  16);
+	ck_assert(be64toh(ext.len) == UINT64_C(1) << 50);
+	ck_assert(be64toh(ext.flags) == 3);
 }
 END_TEST
 
@@ -446,9 +665,14 @@ int main(void)
 	tcase_add_test(tc, a_read_only_export_is_not_written);
 	tcase_add_test(tc, the_minimum_block_is_enforced);
 	tcase_add_test(tc, a_request_is_decoded);
+	tcase_add_test(tc, an_extended_request_is_decoded);
+	tcase_add_test(tc, extended_effects_have_64_bits);
+	tcase_add_test(tc, payloads_are_announced);
+	tcase_add_test(tc, a_status_payload_is_taken_off);
 	tcase_add_test(tc, only_the_wires_errors_leave);
 	tcase_add_test(tc, an_error_text_is_cut);
 	tcase_add_test(tc, chunks_count_what_follows_them);
+	tcase_add_test(tc, extents_have_32_bits_or_64);
 	suite_add_tcase(suite, tc);
 	runner = srunner_create(suite);
 	srunner_run_all(runner, CK_NORMAL);

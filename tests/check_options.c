@@ -8,9 +8,9 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "base/suggest.h"
 #include "server/export.h"
 #include "server/options.h"
-#include "server/suggest.h"
 
 #define ARGS_MAX	16
 
@@ -208,6 +208,46 @@ START_TEST(export_takes_all_its_keys)
 	ck_assert_str_eq(opt.exports[0].description, "Some text = more");
 	ck_assert_uint_eq(opt.exports[0].block_min, 4096);
 	ck_assert_int_eq(opt.default_export, -1);
+}
+END_TEST
+
+START_TEST(allow_is_for_exports_without_a_list_wherever_it_stands)
+{
+	PARSES("--allow", "uid:1", "a", "--export",
+	       "name=b,path=b,allow=uid:2,read-only,allow=::1,allow=uid:3",
+	       "--allow=192.0.2.0/24");
+	ck_assert_uint_eq(opt.exports[0].access.nr, 2);
+	ck_assert_int_eq(opt.exports[0].access.rules[0].kind, ACCESS_UID);
+	ck_assert_uint_eq(opt.exports[0].access.rules[0].id, 1);
+	ck_assert_int_eq(opt.exports[0].access.rules[1].kind, ACCESS_V4);
+	ck_assert_uint_eq(opt.exports[1].access.nr, 3);
+	ck_assert_uint_eq(opt.exports[1].access.rules[0].id, 2);
+	ck_assert_uint_eq(opt.exports[1].access.rules[2].id, 3);
+	options_fini(&opt);
+	PARSES("a");
+	ck_assert_uint_eq(opt.exports[0].access.nr, 0);
+	options_fini(&opt);
+	FAILS(SAYS("--export: allow: 'x' is not uid:N"),
+	      "--export=name=a,path=b,allow=uid:1,allow=x");
+	FAILS(SAYS("'allow'", "needs a value"), "--export=name=a,path=b,allow");
+	FAILS(SAYS("--allow: '' is not"), "--allow=", "x");
+}
+END_TEST
+
+START_TEST(the_caps_on_connections_are_read)
+{
+	PARSES("--max-connections", "5", "--max-connections-per-peer=2", "x");
+	ck_assert_uint_eq(opt.max_conns, 5);
+	ck_assert_uint_eq(opt.max_conns_per_peer, 2);
+	options_fini(&opt);
+	PARSES("x");
+	ck_assert_uint_eq(opt.max_conns, 0);
+	ck_assert_uint_eq(opt.max_conns_per_peer, 0);
+	options_fini(&opt);
+	FAILS(SAYS("--max-connections:", "'0'"), "--max-connections", "0", "x");
+	FAILS(SAYS("--max-connections-per-peer:", "'-1'"),
+	      "--max-connections-per-peer=-1", "x");
+	FAILS(SAYS("'4294967297'"), "--max-connections=4294967297", "x");
 }
 END_TEST
 
@@ -426,6 +466,69 @@ START_TEST(a_unix_path_that_no_socket_can_have_is_an_error)
 }
 END_TEST
 
+START_TEST(vsock_takes_a_port_with_a_context_id_or_without)
+{
+	static const char *const bad[] = {
+		"", ":", "1:", ":1", "x", "1:x", "x:1", "1:2:3", "-1", "1 ",
+		"4294967295", "1:4294967295", "4294967296:1", "any:1",
+		"00000000000000000001:1",
+	};
+
+	PARSES("--vsock", "10809", "--vsock=2:0", "--vsock", "4294967295:1",
+	       "--vsock", "1:4294967294", "x");
+	ck_assert_uint_eq(opt.nr_listens, 4);
+	for (unsigned int i = 0; i < 4; i++)
+		ck_assert_int_eq(opt.listens[i].kind, LISTEN_VSOCK);
+	ck_assert_uint_eq(opt.listens[0].cid, UINT32_MAX);
+	ck_assert_uint_eq(opt.listens[0].vsock_port, 10809);
+	ck_assert_uint_eq(opt.listens[1].cid, 2);
+	ck_assert_uint_eq(opt.listens[1].vsock_port, 0);
+	ck_assert_uint_eq(opt.listens[2].cid, UINT32_MAX);
+	ck_assert_uint_eq(opt.listens[3].vsock_port, 4294967294);
+	options_fini(&opt);
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
+		FAILS(SAYS("--vsock", bad[i], "[CID:]PORT"), "--vsock", bad[i],
+		      "x");
+	FAILS(SAYS("--single", "--vsock"), "-s", "--vsock", "1", "x");
+}
+END_TEST
+
+START_TEST(fd_takes_a_descriptor_once)
+{
+	static const char *const bad[] = { "", "x", "-1", "2147483648", "3," };
+
+	PARSES("--fd", "3", "--fd=0", "x");
+	ck_assert_uint_eq(opt.nr_listens, 2);
+	ck_assert_int_eq(opt.listens[0].kind, LISTEN_FD);
+	ck_assert_int_eq(opt.listens[0].fd, 3);
+	ck_assert_int_eq(opt.listens[1].fd, 0);
+	ck_assert(opt.listens_chosen);
+	ck_assert_int_eq(opt.single_fd, -1);
+	options_fini(&opt);
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
+		FAILS(SAYS("--fd", bad[i], "descriptor"), "--fd", bad[i], "x");
+	FAILS(SAYS("--fd", "3", "twice"), "--fd", "3", "--fd", "4", "--fd",
+	      "03", "x");
+	FAILS(SAYS("--single", "--fd"), "-s", "--fd", "3", "x");
+}
+END_TEST
+
+START_TEST(listeners_that_nobody_asked_for_are_told_apart)
+{
+	PARSES("x");
+	ck_assert(!opt.listens_chosen);
+	options_fini(&opt);
+	PARSES("--run", "true", "x");
+	ck_assert(!opt.listens_chosen);
+	options_fini(&opt);
+	PARSES("-p", "1", "x");
+	ck_assert(opt.listens_chosen);
+	options_fini(&opt);
+	PARSES("-U-", "x");
+	ck_assert(opt.listens_chosen);
+}
+END_TEST
+
 START_TEST(the_number_of_listeners_has_a_limit)
 {
 	char *argv[2 * OPTIONS_LISTEN_MAX + 4];
@@ -589,6 +692,44 @@ START_TEST(unknown_options_name_the_nearest_known_one)
 }
 END_TEST
 
+START_TEST(tls_is_off_unless_an_export_uses_it)
+{
+	PARSES("a", "b");
+	ck_assert_int_eq(opt.exports[0].tls, TLS_OFF);
+	ck_assert_ptr_null(opt.tls_certificates);
+	options_fini(&opt);
+	PARSES("--tls=require", "--tls-certificates", "dir", "a",
+	       "--export", "name=b,path=b,tls=on",
+	       "--export", "name=c,path=c,tls=off", "--tls-verify-peer");
+	ck_assert_int_eq(opt.exports[0].tls, TLS_REQUIRE);
+	ck_assert_int_eq(opt.exports[1].tls, TLS_ON);
+	ck_assert_int_eq(opt.exports[2].tls, TLS_OFF);
+	ck_assert_str_eq(opt.tls_certificates, "dir");
+	ck_assert(opt.tls_verify_peer);
+	options_fini(&opt);
+	PARSES("--export", "name=b,path=b,tls=on", "a", "--tls-psk=keys");
+	ck_assert_int_eq(opt.exports[0].tls, TLS_ON);
+	ck_assert_int_eq(opt.exports[1].tls, TLS_OFF);
+	ck_assert_str_eq(opt.tls_psk, "keys");
+}
+END_TEST
+
+START_TEST(tls_needs_credentials_and_credentials_need_a_use)
+{
+	FAILS(SAYS("--tls-certificates", "--tls-psk"), "--tls", "on", "a");
+	FAILS(SAYS("--tls-certificates"), "--export",
+	      "name=a,path=a,tls=require");
+	FAILS(SAYS("--tls require"), "--tls-certificates", "dir", "a");
+	FAILS(SAYS("--tls require"), "--tls-psk", "keys", "--tls=off", "a");
+	FAILS(SAYS("--tls-verify-peer"), "--tls-verify-peer", "a");
+	FAILS(SAYS("--tls-verify-peer"), "--tls-verify-peer", "--tls=on",
+	      "--tls-psk", "keys", "a");
+	FAILS(SAYS("--tls", "'yes'", "require"), "--tls", "yes", "a");
+	FAILS(SAYS("tls", "'1'"), "--export", "name=a,path=a,tls=1");
+	FAILS(SAYS("--tls-psk needs"), "--tls-psk=", "a");
+}
+END_TEST
+
 START_TEST(long_options_are_not_abbreviated)
 {
 	FAILS(SAYS("--read", "did you mean --read-only?"), "--read", "x");
@@ -609,8 +750,11 @@ START_TEST(habits_of_other_servers_get_our_spelling)
 		{ "-t", "--threads" },
 		{ "-x", "NAME=PATH" },
 		{ "-e", "NAME=PATH" },
+		{ "-e", "--max-connections" },
+		{ "--shared", "--max-connections" },
 		{ "-i", "--bind" },
 		{ "--cache", "--mode" },
+		{ "--tls-creds", "--tls-certificates" },
 		{ "--cache=none", "--mode" },
 		{ "--pidfile", "--pid-file" },
 		{ "--socket", "--unix" },
@@ -633,6 +777,8 @@ START_TEST(random_arguments_parse_or_are_refused_with_a_message)
 		"--mode=", "none", "-r", "-s", "-rs", "--run", "--threads=",
 		"1", "65536", "16M", "--cache-size", "--default-export", "",
 		"-h", "-V", "--daemonize", "-\xff", "--\n", "@", "a=b", "=b",
+		"--vsock=", "--fd", "--allow=", "uid:", "allow=", "/", ":",
+		"--max-connections",
 	};
 	uint64_t seed = random_seed_from_env("FOLIOD_SEED");
 	unsigned int parsed = 0, refused = 0;
@@ -730,6 +876,8 @@ int main(void)
 	tcase_add_test(exports, duplicate_names_are_errors_that_name_both_paths);
 	tcase_add_test(exports, nothing_to_serve_is_an_error);
 	tcase_add_test(exports, export_takes_all_its_keys);
+	tcase_add_test(exports, allow_is_for_exports_without_a_list_wherever_it_stands);
+	tcase_add_test(exports, the_caps_on_connections_are_read);
 	tcase_add_test(exports, two_commas_in_an_export_are_one);
 	tcase_add_test(exports, what_is_wrong_in_an_export_is_named);
 	tcase_add_test(exports, a_minimum_block_size_is_a_power_of_two_up_to_64k);
@@ -746,6 +894,9 @@ int main(void)
 	tcase_add_test(listens, bad_ports_and_hosts_are_named);
 	tcase_add_test(listens, unix_takes_paths_and_a_dash);
 	tcase_add_test(listens, a_unix_path_that_no_socket_can_have_is_an_error);
+	tcase_add_test(listens, vsock_takes_a_port_with_a_context_id_or_without);
+	tcase_add_test(listens, fd_takes_a_descriptor_once);
+	tcase_add_test(listens, listeners_that_nobody_asked_for_are_told_apart);
 	tcase_add_test(listens, the_number_of_listeners_has_a_limit);
 	suite_add_tcase(suite, listens);
 
@@ -759,6 +910,8 @@ int main(void)
 	tcase_add_test(others, the_last_of_a_repeated_option_counts);
 	tcase_add_test(others, two_dashes_end_the_options);
 	tcase_add_test(others, unknown_options_name_the_nearest_known_one);
+	tcase_add_test(others, tls_is_off_unless_an_export_uses_it);
+	tcase_add_test(others, tls_needs_credentials_and_credentials_need_a_use);
 	tcase_add_test(others, long_options_are_not_abbreviated);
 	tcase_add_test(others, habits_of_other_servers_get_our_spelling);
 	tcase_add_test(others, random_arguments_parse_or_are_refused_with_a_message);

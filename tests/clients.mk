@@ -25,6 +25,7 @@ dist_check_SCRIPTS += \
 	tests/test-client-restart.sh \
 	tests/test-client-shrink.sh \
 	tests/test-client-threads.sh \
+	tests/test-client-tls.sh \
 	$(NULL)
 
 # A launcher for test-client-threads.sh, no test by itself.

@@ -25,8 +25,13 @@
 #define IDLE_MS		30000
 
 static const struct row *const tables[] = {
-	rows_handshake, rows_export, rows_meta, rows_command, rows_limits,
-	rows_foliod, NULL
+	rows_handshake, rows_tls, rows_export, rows_meta, rows_command, rows_limits,
+	rows_extended, rows_foliod, NULL
+};
+
+/* The same again with extended headers, as far as it makes a difference. */
+static const struct row *const extended_tables[] = {
+	rows_meta, rows_command, rows_limits, rows_foliod, NULL
 };
 
 static void server_still_serves(void)
@@ -157,6 +162,14 @@ static void judge_end(struct server *s)
 	}
 }
 
+static void run_tables(const unsigned int *only, size_t nr_only)
+{
+	harness_run(tables, only, nr_only);
+	env.extended = true;
+	harness_run(extended_tables, only, nr_only);
+	env.extended = false;
+}
+
 static int run_own_foliod(const char *foliod, const unsigned int *only,
 			  size_t nr_only)
 {
@@ -171,7 +184,7 @@ static int run_own_foliod(const char *foliod, const unsigned int *only,
 	}
 	if (nr_only == 0)
 		fd = idle_client(&server);
-	harness_run(tables, only, nr_only);
+	run_tables(only, nr_only);
 	harness_run(at_the_end, NULL, 0);
 	if (nr_only == 0)
 		judge_idle_client(fd);
@@ -223,6 +236,6 @@ int main(int argc, char **argv)
 		return run_own_foliod(foliod, only, nr_only);
 	if (parse_uri(uri))
 		return 2;
-	harness_run(tables, only, nr_only);
+	run_tables(only, nr_only);
 	return harness_finish();
 }

@@ -8,6 +8,8 @@ wire_sources = \
 	tests/wire/request.c \
 	tests/wire/server.c \
 	tests/wire/server.h \
+	tests/wire/tls.c \
+	tests/wire/tls.h \
 	tests/wire/wire.c \
 	tests/wire/wire.h \
 	$(NULL)
@@ -15,14 +17,18 @@ wire_sources = \
 check_PROGRAMS += tests/conformance tests/hostile
 
 tests_conformance_SOURCES = \
+	tests/certs.c \
+	tests/certs.h \
 	tests/conformance.c \
 	tests/wire/rows.h \
 	tests/wire/rows_command.c \
 	tests/wire/rows_export.c \
+	tests/wire/rows_extended.c \
 	tests/wire/rows_foliod.c \
 	tests/wire/rows_handshake.c \
 	tests/wire/rows_limits.c \
 	tests/wire/rows_meta.c \
+	tests/wire/rows_tls.c \
 	$(wire_sources) \
 	$(NULL)
 
@@ -33,6 +39,9 @@ tests_hostile_SOURCES = \
 	tests/wire/hostile_session.c \
 	$(wire_sources) \
 	$(NULL)
+
+tests_conformance_LDADD = $(OPENSSL_LIBS)
+tests_hostile_LDADD = $(OPENSSL_LIBS)
 
 # They run ./foliod, which must have been built by then.
 tests/conformance.log tests/hostile.log: foliod$(EXEEXT)

@@ -337,7 +337,11 @@ int open_export(struct conntest *ct, const char *name, unsigned int how)
 	uint32_t n;
 
 	greet(fd);
-	if (how & CT_STRUCTURED) {
+	if (how & CT_EXTENDED) {
+		put_option(fd, NBD_OPT_EXTENDED_HEADERS, NULL, 0);
+		ck_assert_uint_eq(get_final_reply(fd, NBD_OPT_EXTENDED_HEADERS),
+				  NBD_REP_ACK);
+	} else if (how & CT_STRUCTURED) {
 		put_option(fd, NBD_OPT_STRUCTURED_REPLY, NULL, 0);
 		ck_assert_uint_eq(get_final_reply(fd, NBD_OPT_STRUCTURED_REPLY),
 				  NBD_REP_ACK);
@@ -381,6 +385,26 @@ void send_request(int fd, uint16_t type, uint16_t flags, uint64_t cookie,
 	send_all(fd, buf, put_request(buf, type, flags, cookie, pos, len));
 }
 
+size_t put_extended(void *buf, uint16_t type, uint16_t flags, uint64_t cookie,
+		    uint64_t pos, uint64_t len)
+{
+	struct nbd_wire_extended_request req = {
+		htobe32(NBD_EXTENDED_REQUEST_MAGIC), htobe16(flags),
+		htobe16(type), cookie, htobe64(pos), htobe64(len),
+	};
+
+	memcpy(buf, &req, sizeof(req));
+	return sizeof(req);
+}
+
+void send_extended(int fd, uint16_t type, uint16_t flags, uint64_t cookie,
+		   uint64_t pos, uint64_t len)
+{
+	char buf[sizeof(struct nbd_wire_extended_request)];
+
+	send_all(fd, buf, put_extended(buf, type, flags, cookie, pos, len));
+}
+
 uint32_t get_simple(int fd, uint64_t cookie)
 {
 	struct nbd_wire_simple_reply reply;
@@ -391,19 +415,35 @@ uint32_t get_simple(int fd, uint64_t cookie)
 	return be32toh(reply.error);
 }
 
-struct chunk get_chunk(int fd)
+/* The head, in either form; returns the length of the rest. */
+static uint32_t get_head(int fd, struct chunk *chunk)
 {
+	struct nbd_wire_extended_chunk ext;
 	struct nbd_wire_chunk head;
-	struct chunk chunk = { 0 };
-	uint32_t len, be32;
-	uint16_t text_len;
+	uint64_t len;
 
 	recv_all(fd, &head, sizeof(head));
-	ck_assert(head.magic == htobe32(NBD_CHUNK_MAGIC));
-	chunk.flags = be16toh(head.flags);
-	chunk.type = be16toh(head.type);
-	chunk.cookie = head.cookie;
-	len = be32toh(head.len);
+	chunk->flags = be16toh(head.flags);
+	chunk->type = be16toh(head.type);
+	chunk->cookie = head.cookie;
+	if (head.magic == htobe32(NBD_CHUNK_MAGIC))
+		return be32toh(head.len);
+	ck_assert(head.magic == htobe32(NBD_EXTENDED_CHUNK_MAGIC));
+	memcpy(&ext, &head, sizeof(head));
+	recv_all(fd, (char *)&ext + sizeof(head), sizeof(ext) - sizeof(head));
+	chunk->extended = true;
+	chunk->echo = be64toh(ext.pos);
+	len = be64toh(ext.len);
+	ck_assert_uint_le(len, UINT32_MAX);
+	return len;
+}
+
+struct chunk get_chunk(int fd)
+{
+	struct chunk chunk = { 0 };
+	uint32_t len = get_head(fd, &chunk), be32;
+	uint16_t text_len;
+
 	switch (chunk.type) {
 	case NBD_CHUNK_NONE:
 		ck_assert_uint_eq(len, 0);
@@ -422,14 +462,27 @@ struct chunk get_chunk(int fd)
 		recv_all(fd, &be32, sizeof(be32));
 		chunk.len = len - sizeof(be32);
 		break;
+	case NBD_CHUNK_BLOCK_STATUS_EXT:
+		recv_all(fd, &be32, sizeof(be32));
+		recv_all(fd, &be32, sizeof(be32));
+		chunk.len = len - 2 * sizeof(be32);
+		ck_assert_uint_eq(be32toh(be32) * 16, chunk.len);
+		break;
 	case NBD_CHUNK_ERROR:
+	case NBD_CHUNK_ERROR_OFFSET:
 		recv_all(fd, &be32, sizeof(be32));
 		chunk.error = be32toh(be32);
 		recv_all(fd, &text_len, sizeof(text_len));
 		text_len = be16toh(text_len);
 		ck_assert_uint_lt(text_len, sizeof(chunk.text));
-		ck_assert_uint_eq(len, 6u + text_len);
 		recv_all(fd, chunk.text, text_len);
+		len -= 6u + text_len;
+		if (chunk.type == NBD_CHUNK_ERROR_OFFSET) {
+			recv_all(fd, &chunk.pos, sizeof(chunk.pos));
+			chunk.pos = be64toh(chunk.pos);
+			len -= sizeof(chunk.pos);
+		}
+		ck_assert_uint_eq(len, 0);
 		break;
 	default:
 		ck_abort_msg("chunk of type %#x", chunk.type);

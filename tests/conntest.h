@@ -64,7 +64,8 @@ uint32_t get_option_reply(int fd, uint32_t option, void *buf, size_t max,
 /* The last reply to @option, what comes before is dropped. */
 uint32_t get_final_reply(int fd, uint32_t option);
 
-enum { CT_STRUCTURED = 1, CT_META = 2 | CT_STRUCTURED };
+/* Extended headers instead of structured replies; they imply them. */
+enum { CT_STRUCTURED = 1, CT_META = 2 | CT_STRUCTURED, CT_EXTENDED = 4 };
 /* Connect and go to @name. */
 int open_export(struct conntest *ct, const char *name, unsigned int how);
 
@@ -73,6 +74,11 @@ size_t put_request(void *buf, uint16_t type, uint16_t flags, uint64_t cookie,
 		   uint64_t pos, uint32_t len);
 void send_request(int fd, uint16_t type, uint16_t flags, uint64_t cookie,
 		  uint64_t pos, uint32_t len);
+/* The same with extended headers. */
+size_t put_extended(void *buf, uint16_t type, uint16_t flags, uint64_t cookie,
+		    uint64_t pos, uint64_t len);
+void send_extended(int fd, uint16_t type, uint16_t flags, uint64_t cookie,
+		   uint64_t pos, uint64_t len);
 /* A simple reply must come for @cookie: its error. */
 uint32_t get_simple(int fd, uint64_t cookie);
 
@@ -81,6 +87,8 @@ struct chunk {
 	uint64_t	cookie, pos;
 	uint32_t	len;		/* of data, hole, or extents in bytes */
 	uint32_t	error;
+	bool		extended;
+	uint64_t	echo;		/* if extended: the request's offset */
 	char		text[256];
 };
 /* The head of a chunk, but for the data or the extents behind it. */

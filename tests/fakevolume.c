@@ -151,11 +151,16 @@ int volume_read(struct volume *vol, uint64_t pos, uint32_t len,
 		struct pinvec *pv, struct readahead *ra)
 {
 	struct fakevolume *fv = fake(vol);
+	uint64_t bad = FAKE_GET(fv->bad_pos);
 	int ret = wait_here(fv);
 
 	(void)ra;
 	check_range(vol, pos, len);
 	count(&fv->reads);
+	if (bad && pos <= bad && bad - pos < len)
+		ret = -EIO;
+	if (__atomic_exchange_n(&fv->fail_once, 0, __ATOMIC_SEQ_CST))
+		ret = -EIO;
 	if (!ret)
 		pin_range(fv, pos, len, pv);
 	return ret;

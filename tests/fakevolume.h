@@ -26,6 +26,8 @@ struct fakevolume {
 	unsigned int	relax;		/* waiting calls yield once */
 	int		error;		/* of waiting calls, from the */
 	unsigned int	error_after;	/* call after so many good ones on */
+	uint64_t	bad_pos;	/* waiting reads of this byte fail; 0: none */
+	unsigned int	fail_once;	/* the next waiting read fails */
 	unsigned int	no_stages;	/* stage_alloc() answers -EAGAIN */
 	unsigned int	dirty;		/* FLUSH has something to do */
 

@@ -146,8 +146,11 @@ first_export()
 			printf '%s' "${name//$'\n'/,}"
 			return
 			;;
-		-p | --port | -b | --bind | -U | --unix | -m | --mode | \
-			--cache-size | --threads | --run | --pid-file)
+		-p | --port | -b | --bind | -U | --unix | --vsock | --fd | \
+			-m | --mode | --allow | --max-connections | \
+			--max-connections-per-peer | --cache-size | \
+			--threads | --run | --pid-file | --tls | \
+			--tls-certificates | --tls-psk)
 			shift
 			;;
 		-*) ;;
@@ -166,7 +169,7 @@ first_export()
 uri_of()
 {
 	case $base_uri in
-	nbd+unix:///\?*) printf '%s' "nbd+unix:///$1?${base_uri#*\?}" ;;
+	nbd*+unix:///\?*) printf '%s' "${base_uri%%\?*}$1?${base_uri#*\?}" ;;
 	*) printf '%s' "$base_uri$1" ;;
 	esac
 }
@@ -187,7 +190,7 @@ start_foliod()
 		pid_file=$dir/foliod-$nr_started.pid
 		listen+=(--pid-file "$pid_file")
 	fi
-	if ! [[ " $* " =~ \ (-p|--port|-b|--bind|-U|--unix)[\ =0-9] ]]; then
+	if ! [[ " $* " =~ \ (-p|--port|-b|--bind|-U|--unix|--vsock|--fd)[\ =0-9] ]]; then
 		listen+=(--unix "$dir/sock-$nr_started")
 	fi
 
@@ -205,9 +208,9 @@ start_foliod()
 	done
 	base_uri=$(sed -n 's/^listening on //p' "$log" | head -n 1)
 	uri=$(uri_of "$(first_export "$@")")
-	sock=$(sed -n 's/^listening on nbd+unix:.*[?]socket=//p' "$log" |
+	sock=$(sed -n 's/^listening on nbds*+unix:.*[?]socket=//p' "$log" |
 		head -n 1)
-	port=$(sed -nE 's/^listening on nbd:.*:([0-9]+)\/$/\1/p' "$log" |
+	port=$(sed -nE 's/^listening on nbds?:.*:([0-9]+)\/$/\1/p' "$log" |
 		head -n 1)
 }
 
@@ -235,7 +238,7 @@ stop_foliod()
 	[ "$status" -eq 0 ] || fail "foliod ended with status $status"
 }
 
-# kill_foliod [PID]: SIGKILL; it is gone, and its locks with it, on return.
+# kill_foliod [PID]: SIGKILL; it is gone on return, its last I/O soon after.
 # shellcheck disable=SC2120 # the argument is optional
 kill_foliod()
 {

@@ -62,6 +62,8 @@ tests_check_options_LDADD = libserver.a $(BASE_TEST_LIBS)
 
 # The program as a whole; see tests/functions.sh.
 dist_check_SCRIPTS += \
+	tests/test-cli-access.sh \
+	tests/test-cli-activation.sh \
 	tests/test-cli-daemonize.sh \
 	tests/test-cli-drain.sh \
 	tests/test-cli-errors.sh \
@@ -72,6 +74,7 @@ dist_check_SCRIPTS += \
 	tests/test-cli-pid-file.sh \
 	tests/test-cli-run.sh \
 	tests/test-cli-single.sh \
+	tests/test-cli-units.sh \
 	tests/test-cli-unwritten.sh \
 	tests/test-quickstart-held.sh \
 	$(NULL)
@@ -84,16 +87,26 @@ CONN_TEST_SOURCES = \
 	tests/fakevolume.c \
 	tests/fakevolume.h \
 	$(NULL)
-CONN_TEST_LIBS = libserver.a libproto.a libbase.a $(LIBEVENT_LIBS) $(CHECK_LIBS)
+CONN_TEST_LIBS = libserver.a libproto.a libbase.a $(LIBEVENT_LIBS) \
+	$(OPENSSL_LIBS) $(CHECK_LIBS)
 
 check_PROGRAMS += \
+	tests/check_access \
 	tests/check_conn \
+	tests/check_conn_extended \
 	tests/check_conn_handshake \
 	tests/check_conn_random \
 	tests/check_nbd_proto \
+	tests/check_tls \
 	$(NULL)
+tests_check_access_SOURCES = tests/check_access.c $(CONN_TEST_SOURCES)
+tests_check_access_LDADD = $(CONN_TEST_LIBS)
 tests_check_conn_SOURCES = tests/check_conn.c $(CONN_TEST_SOURCES)
 tests_check_conn_LDADD = $(CONN_TEST_LIBS)
+tests_check_conn_extended_SOURCES = \
+	tests/check_conn_extended.c \
+	$(CONN_TEST_SOURCES)
+tests_check_conn_extended_LDADD = $(CONN_TEST_LIBS)
 tests_check_conn_handshake_SOURCES = \
 	tests/check_conn_handshake.c \
 	$(CONN_TEST_SOURCES)
@@ -104,6 +117,12 @@ tests_check_conn_random_SOURCES = \
 tests_check_conn_random_LDADD = $(CONN_TEST_LIBS)
 tests_check_nbd_proto_SOURCES = tests/check_nbd_proto.c
 tests_check_nbd_proto_LDADD = libproto.a libbase.a $(CHECK_LIBS)
+tests_check_tls_SOURCES = \
+	tests/certs.c \
+	tests/certs.h \
+	tests/check_tls.c \
+	$(CONN_TEST_SOURCES)
+tests_check_tls_LDADD = $(CONN_TEST_LIBS)
 
 # cache/: what needs no device, and the store that tests of the engine run on
 check_PROGRAMS += \

@@ -7,7 +7,7 @@
 . "$(dirname "$0")/functions.sh" || exit 99
 requires nbdinfo --version
 
-truncate -s 1M "$dir/disk"
+truncate -s 1M "$dir/disk" "$dir/other"
 
 size_is_1M()
 {
@@ -77,6 +77,81 @@ if grep -q '^0\{31\}1 ' /proc/net/if_inet6 2>/dev/null; then
 	[ "$base_uri" = "nbd://[::1]:$port/" ] || fail "$base_uri"
 	size_is_1M "$uri"
 	stop_foliod
+fi
+
+# An abstract socket: no file, and a second one of that name is told by whom
+# it is held.
+abstract="@foliod test $$"
+start_foliod -U "$abstract" "$dir/disk"
+[ "$base_uri" = "nbd+unix:///?socket=%40foliod%20test%20$$" ] ||
+	fail "$base_uri"
+[ ! -e "$abstract" ] || fail "an abstract socket has a file"
+cat >"$dir/abstract.py" <<'END'
+import nbd, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect("\0" + sys.argv[1][1:])
+h = nbd.NBD()
+h.connect_socket(s.detach())
+assert h.get_size() == 1 << 20
+h.shutdown()
+END
+/usr/bin/python3 "$dir/abstract.py" "$abstract" || fail "no client gets in"
+fails_with 1 "$abstract" "in use by pid $pid" -- -U "$abstract" "$dir/other"
+stop_foliod
+start_foliod -U "$abstract" "$dir/disk"
+stop_foliod
+# A file that begins with @ is one with a directory.
+cd "$dir"
+start_foliod -U ./@file disk
+[ -S ./@file ] || fail "no socket ./@file"
+stop_foliod
+cd /
+
+# vsock, where the kernel has it; a client only where it has a loopback.
+cat >"$dir/vsock.py" <<'END'
+import socket, sys
+try:
+    listener = socket.socket(socket.AF_VSOCK)
+    listener.bind((socket.VMADDR_CID_ANY, socket.VMADDR_PORT_ANY))
+    listener.listen()
+except OSError as e:
+    sys.exit(1 if sys.argv[1] == "listen" else 2)
+if sys.argv[1] == "loopback":
+    s = socket.socket(socket.AF_VSOCK)
+    s.settimeout(2)
+    try:
+        s.connect((1, listener.getsockname()[1]))
+    except OSError:
+        sys.exit(1)
+END
+if /usr/bin/python3 "$dir/vsock.py" listen; then
+	start_foliod --vsock 0 "$dir/disk"
+	[[ $base_uri =~ ^nbd\+vsock://[0-9]+:[1-9][0-9]*/$ ]] || fail "$base_uri"
+	grep -q 'warning: .*not authenticated' "$log" ||
+		fail "no warning about machines beside us"
+	vsock_port=${base_uri##*:}
+	fails_with 1 "vsock port ${vsock_port%/}" "in use" -- \
+		--vsock "${vsock_port%/}" "$dir/other"
+	if /usr/bin/python3 "$dir/vsock.py" loopback; then
+		size_is_1M "nbd+vsock://1:$vsock_port"
+	else
+		echo "vsock has no loopback here: no client was tried"
+	fi
+	stop_foliod
+	if /usr/bin/python3 "$dir/vsock.py" loopback; then
+		start_foliod --vsock 1:0 "$dir/disk"
+		! grep -q warning "$log" || fail "a warning about loopback"
+		size_is_1M "$uri"
+		stop_foliod
+		start_foliod --vsock 1:0 --allow cid:77 "$dir/disk"
+		! nbdinfo --size "$uri" >"$dir/out" 2>&1 || fail "cid 1 gets in"
+		stop_foliod
+		start_foliod --vsock 1:0 --allow cid:1 "$dir/disk"
+		size_is_1M "$uri"
+		stop_foliod
+	fi
+else
+	echo "the kernel has no vsock: not tried"
 fi
 
 # Whoever listens to everybody is told what that means.

@@ -68,11 +68,31 @@ timeout 300 /usr/bin/python3 "$dir/clients.py" "$sock" $count $count || status=$
 [ "$status" -eq 0 ] || fail "not all were served"
 stop_foliod
 
-# 100 descriptors, 200 clients.
+# 100 descriptors, 200 clients, and the usual cap on connections: it leaves
+# descriptors for what foliod does beside them.
 (
 	ulimit -Sn 100
 	ulimit -Hn 100
-	exec "$foliod" -U "$dir/sock" --pid-file "$dir/pid" "$dir/disk"
+	exec "$foliod" -U "$dir/sock" --pid-file "$dir/pid" --threads 2 \
+		"$dir/disk"
+) 2>"$dir/log" &
+pid=$!
+started+=("$pid")
+logs+=("$dir/log")
+wait_for 20 test -s "$dir/pid" || fail "it does not start with 100 descriptors"
+timeout 100 /usr/bin/python3 "$dir/clients.py" "$dir/sock" 200 20 ||
+	fail "those who got in were not served"
+grep -q 'turned away: .*--max-connections' "$dir/log" ||
+	fail "the log does not say that clients were turned away"
+! grep -q 'Too many open files' "$dir/log" || fail "descriptors ran out"
+stop_foliod
+
+# The same without a cap that would help.
+(
+	ulimit -Sn 100
+	ulimit -Hn 100
+	exec "$foliod" -U "$dir/sock" --pid-file "$dir/pid" \
+		--max-connections 1000 "$dir/disk"
 ) 2>"$dir/log" &
 pid=$!
 started+=("$pid")

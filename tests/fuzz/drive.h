@@ -17,7 +17,8 @@
 #define DRIVE_NO_STAGES	(1u << 2)
 #define DRIVE_ERROR	(1u << 3)
 #define DRIVE_DRAINING	(1u << 4)
-/* For the targets' own use. */
+/* For the targets' own use; who cannot be draining has one more. */
+#define DRIVE_EXTENDED	DRIVE_DRAINING
 #define DRIVE_STRUCTURED (1u << 5)
 #define DRIVE_META	(1u << 6)
 #define DRIVE_READ_ONLY	(1u << 7)

@@ -13,7 +13,8 @@ FUZZ_CONN_SOURCES = \
 	tests/fuzz/drive.c \
 	tests/fuzz/drive.h \
 	$(NULL)
-FUZZ_CONN_LIBS = libserver.a libproto.a libbase.a $(LIBEVENT_LIBS)
+FUZZ_CONN_LIBS = libserver.a libproto.a libbase.a $(LIBEVENT_LIBS) \
+	$(OPENSSL_LIBS)
 
 tests_fuzz_fuzz_handshake_SOURCES = \
 	tests/fuzz/fuzz_handshake.c \

@@ -194,6 +194,8 @@ uint32_t option_finish(struct conn *c, uint32_t opt)
 	} while (type != REP_ACK && !(type & REP_ERR));
 	if (type == REP_ACK && opt == OPT_STRUCTURED_REPLY)
 		c->structured = true;
+	if (type == REP_ACK && opt == OPT_EXTENDED_HEADERS)
+		c->structured = c->extended = true;
 	return type;
 }
 

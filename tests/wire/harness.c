@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "tests/wire/harness.h"
+#include "tests/wire/rows.h"
 #include "tests/wire/server.h"
 #include "tests/wire/wire.h"
 
@@ -142,16 +143,19 @@ static void release_row(void)
 
 static void print_verdict(const struct row *row)
 {
+	const char *how = env.extended ? " (extended headers)" : "";
+
 	/* A failure seen before a skip is still a failure. */
 	if (cur.nr_failed) {
 		nr_failed++;
-		printf("not ok %u - %s\n", row->nr, row->name);
+		printf("not ok %u - %s%s\n", row->nr, row->name, how);
 	} else if (cur.skipped) {
 		nr_skipped++;
-		printf("skip %u - %s # %s\n", row->nr, row->name, cur.skip_why);
+		printf("skip %u - %s%s # %s\n", row->nr, row->name, how,
+		       cur.skip_why);
 	} else {
 		nr_passed++;
-		printf("ok %u - %s\n", row->nr, row->name);
+		printf("ok %u - %s%s\n", row->nr, row->name, how);
 	}
 	for (unsigned int i = 0; i < cur.nr_lines; i++)
 		printf("#   %s\n", cur.lines[i]);
@@ -186,6 +190,9 @@ static void run_row(const struct row *row)
 static bool selected(const struct row *row, const unsigned int *only,
 		     size_t nr_only)
 {
+	if (env.extended && (row->nr < FIRST_TRANSMISSION_ROW ||
+			     (row->needs & ONLY_COMPACT)))
+		return false;
 	for (size_t i = 0; i < nr_only; i++)
 		if (only[i] == row->nr)
 			return true;

@@ -21,6 +21,7 @@ enum {
 	NEEDS_RO	= 1u << 1,	/* env.ro_export */
 	NEEDS_OTHER	= 1u << 2,	/* env.other_export */
 	NEEDS_B4K	= 1u << 3,	/* env.b4k_export */
+	ONLY_COMPACT	= 1u << 4,	/* has no form with extended headers */
 };
 
 struct row {
@@ -37,6 +38,7 @@ struct server;
 
 /* What the rows run against: set by main(), constant while rows run. */
 struct env {
+	bool		extended;		/* OPEN_SR asks for extended headers */
 	bool		tcp;
 	char		host[256], port[32];	/* if tcp */
 	char		path[108];		/* if not: the unix socket */

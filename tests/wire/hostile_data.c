@@ -217,7 +217,7 @@ static void thousand_connections_at_once(void)
 }
 
 /* Whatever is asked, each command gets one well-formed reply. */
-static void random_requests_get_proper_replies(void)
+static void random_requests(unsigned int how)
 {
 	static const uint16_t types[] = {
 		CMD_READ, CMD_READ, CMD_FLUSH, CMD_TRIM, CMD_CACHE,
@@ -225,7 +225,7 @@ static void random_requests_get_proper_replies(void)
 		CMD_WRITE,
 	};
 	uint64_t rnd = test_seed();
-	struct conn *c = open_export("big", OPEN_META);
+	struct conn *c = open_export("big", how);
 
 	for (unsigned int i = 0; i < 1500; i++) {
 		struct request rq = { 0 };
@@ -242,12 +242,28 @@ static void random_requests_get_proper_replies(void)
 		/* Fully provisioned zeroes take real space. */
 		if (rq.type == CMD_WRITE_ZEROES)
 			rq.len %= rq.flags & CF_NO_HOLE ? 4 * MIB : 512 * MIB;
-		step("request %u: command %u flags %#x %" PRIu64 "+%u", i,
-		     rq.type, rq.flags, rq.off, rq.len);
+		/* Effects of all sizes; a flag for a payload needs one. */
+		if (c->extended && rq.type != CMD_WRITE)
+			rq.flags &= ~CF_PAYLOAD_LEN;
+		if (c->extended && r & 0x200 && (rq.type == CMD_TRIM ||
+		    rq.type == CMD_CACHE || rq.type == CMD_BLOCK_STATUS))
+			rq.len = test_random(&rnd) >> (r >> 40) % 64;
+		step("request %u: command %u flags %#x %" PRIu64 "+%" PRIu64,
+		     i, rq.type, rq.flags, rq.off, rq.len);
 		perform(c, &rq);
 	}
 	alive(c);
 	good_client();
+}
+
+static void random_requests_get_proper_replies(void)
+{
+	random_requests(OPEN_META);
+}
+
+static void random_extended_requests_get_proper_replies(void)
+{
+	random_requests(OPEN_META | OPEN_EXT);
 }
 
 /* CVE-2005-3534 and its like: lengths near the top of their type. */
@@ -335,6 +351,7 @@ const struct row hostile_data[] = {
 	ROW(21, readers_that_stop_do_not_eat_the_memory, 0),
 	ROW(22, thousand_connections_at_once, 0),
 	ROW(23, random_requests_get_proper_replies, 0),
+	ROW(23, random_extended_requests_get_proper_replies, 0),
 	ROW(24, lengths_near_the_top, 0),
 	ROW(25, block_status_near_4_gib, 0),
 	ROW(26, what_is_not_advertised_is_refused, 0),

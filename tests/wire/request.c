@@ -18,11 +18,26 @@
 #define MAX_RANGES	32768u
 #define MAX_EXTENTS	(1u << 20)
 
+static uint32_t negotiate_extended(struct conn *c)
+{
+	uint32_t type = option(c, OPT_EXTENDED_HEADERS, NULL, 0);
+
+	if (type != REP_ACK && env.server)
+		fatal("EXTENDED_HEADERS got %s", rep_name(type));
+	if (type != REP_ACK)
+		skip("the server has no extended headers");
+	return type;
+}
+
 /* foliod has to have them; another server is tested as far as it goes. */
 static void negotiate(struct conn *c, const char *name, unsigned int how)
 {
-	uint32_t type = option(c, OPT_STRUCTURED_REPLY, NULL, 0);
+	uint32_t type;
 
+	if (env.extended || (how & OPEN_EXT) == OPEN_EXT)
+		type = negotiate_extended(c);
+	else
+		type = option(c, OPT_STRUCTURED_REPLY, NULL, 0);
 	if (type != REP_ACK && env.server)
 		fatal("STRUCTURED_REPLY got %s", rep_name(type));
 	if (type != REP_ACK || (how & OPEN_META) != OPEN_META)
@@ -67,14 +82,43 @@ void request_header(void *p, uint16_t flags, uint16_t type, uint64_t cookie,
 	put32(b + 24, len);
 }
 
+static size_t put_extended_header(void *p, uint16_t flags, uint16_t type,
+				  uint64_t cookie, uint64_t off, uint64_t len)
+{
+	request_header(p, flags, type, cookie, off, 0);
+	put32(p, EXT_REQUEST_MAGIC);
+	put64((uint8_t *)p + 24, len);
+	return 32;
+}
+
+size_t put_header(const struct conn *c, void *p, uint16_t flags, uint16_t type,
+		  uint64_t cookie, uint64_t off, uint64_t len)
+{
+	if (c->extended) {
+		if (type == CMD_WRITE)
+			flags |= CF_PAYLOAD_LEN;
+		return put_extended_header(p, flags, type, cookie, off, len);
+	}
+	if (len > 0xffffffff)
+		fatal("%" PRIu64 " bytes need extended headers", len);
+	request_header(p, flags, type, cookie, off, len);
+	return REQUEST_SIZE;
+}
+
 void request_send_header(struct conn *c, struct request *rq)
 {
-	uint8_t buf[REQUEST_SIZE];
+	uint8_t buf[REQUEST_MAX];
+	size_t n;
 
 	if (!rq->cookie)
 		rq->cookie = c->next_cookie++;
-	request_header(buf, rq->flags, rq->type, rq->cookie, rq->off, rq->len);
-	conn_send(c, buf, sizeof(buf));
+	if (rq->bare)
+		n = put_extended_header(buf, rq->flags, rq->type, rq->cookie,
+					rq->off, rq->len);
+	else
+		n = put_header(c, buf, rq->flags, rq->type, rq->cookie,
+			       rq->off, rq->len);
+	conn_send(c, buf, n);
 }
 
 void request_send(struct conn *c, struct request *rq)
@@ -127,7 +171,8 @@ static void take_range(struct request *rq, uint64_t off, uint64_t len)
 	if (len == 0 || off < rq->off || len > rq->len ||
 	    off - rq->off > rq->len - len)
 		fatal("a chunk at %" PRIu64 "+%" PRIu64 " is outside the "
-		      "request %" PRIu64 "+%u", off, len, rq->off, rq->len);
+		      "request %" PRIu64 "+%" PRIu64, off, len, rq->off,
+		      rq->len);
 	for (unsigned int i = 0; off < rq->top && i < rq->nr_ranges; i++) {
 		const struct range *r = &rq->ranges[i];
 
@@ -171,6 +216,7 @@ static void take_hole(struct conn *c, struct request *rq, uint32_t len)
 
 static void check_extents(const struct request *rq)
 {
+	uint64_t len = rq->effect ? rq->effect : rq->len;
 	uint64_t before_last = 0;
 
 	for (unsigned int i = 0; i < rq->nr_ext; i++) {
@@ -179,13 +225,44 @@ static void check_extents(const struct request *rq)
 		if (i + 1 < rq->nr_ext)
 			before_last += rq->ext[i].length;
 	}
-	if (before_last && before_last >= rq->len)
-		fail("%u extents, all but the last already cover the %u "
-		     "bytes asked for", rq->nr_ext, rq->len);
+	if (before_last && before_last >= len)
+		fail("%u extents, all but the last already cover the %" PRIu64
+		     " bytes asked for", rq->nr_ext, len);
 	if ((rq->flags & CF_REQ_ONE) &&
-	    (rq->nr_ext != 1 || rq->ext[0].length > rq->len))
-		fail("REQ_ONE got %u extents, the first of %u bytes",
+	    (rq->nr_ext != 1 || rq->ext[0].length > len))
+		fail("REQ_ONE got %u extents, the first of %" PRIu64 " bytes",
 		     rq->nr_ext, rq->ext[0].length);
+}
+
+static void take_status_ext(struct conn *c, struct request *rq, uint32_t len)
+{
+	uint32_t n = len / 16;
+	uint8_t *p;
+
+	if (rq->type != CMD_BLOCK_STATUS || len < 24 || len % 16 != 8)
+		fatal("BLOCK_STATUS_EXT chunk of %u bytes for command %u", len,
+		      rq->type);
+	if (n > MAX_EXTENTS)
+		fatal("%u extents in a chunk", n);
+	if (!c->extended)
+		fail("a BLOCK_STATUS_EXT chunk without extended headers");
+	if (rq->nr_status++)
+		fail("two chunks for one context");
+	p = row_alloc(len);
+	conn_recv(c, p, len);
+	if (get32(p) != c->meta[0].id)
+		fail("context id %u, not %u", get32(p), c->meta[0].id);
+	if (get32(p + 4) && get32(p + 4) != n)
+		fail("a count of %u for %u extents", get32(p + 4), n);
+	rq->ext = row_alloc(n * sizeof(*rq->ext));
+	rq->nr_ext = n;
+	for (uint32_t i = 0; i < n; i++) {
+		rq->ext[i].length = get64(p + 8 + 16 * i);
+		if (get32(p + 16 + 16 * i))
+			fail("the padding of extent %u is not zero", i);
+		rq->ext[i].flags = get32(p + 20 + 16 * i);
+	}
+	check_extents(rq);
 }
 
 static void take_status(struct conn *c, struct request *rq, uint32_t len)
@@ -228,12 +305,19 @@ static void take_error_chunk(struct conn *c, struct request *rq, uint16_t type,
 	if (get32(p) == 0)
 		fail("an error chunk without an error");
 	take_error(rq, get32(p));
+	rq->has_text = get16(p + 4) > 0;
 	if (type == CHUNK_ERROR_OFFSET) {
 		uint64_t off = get64(p + 6 + get16(p + 4));
 
 		if (off < rq->off || off - rq->off >= rq->len)
 			fail("error offset %" PRIu64 " outside the request",
 			     off);
+		for (unsigned int i = 0; i < rq->nr_ranges; i++)
+			if (off >= rq->ranges[i].off &&
+			    off - rq->ranges[i].off < rq->ranges[i].len)
+				note("error offset %" PRIu64 " has data", off);
+		rq->has_error_off = true;
+		rq->error_off = off;
 	}
 }
 
@@ -243,8 +327,8 @@ static void finish_structured(struct request *rq)
 	if (rq->error)
 		return;
 	if (rq->type == CMD_READ && rq->covered != rq->len)
-		fail("a successful read covers %" PRIu64 " of %u bytes",
-		     rq->covered, rq->len);
+		fail("a successful read covers %" PRIu64 " of %" PRIu64
+		     " bytes", rq->covered, rq->len);
 	if (rq->type == CMD_BLOCK_STATUS && rq->len && !rq->nr_status)
 		fail("a successful BLOCK_STATUS without a status chunk");
 }
@@ -271,6 +355,9 @@ static void take_chunk(struct conn *c, struct request *rq, uint16_t flags,
 		break;
 	case CHUNK_STATUS:
 		take_status(c, rq, len);
+		break;
+	case CHUNK_STATUS_EXT:
+		take_status_ext(c, rq, len);
 		break;
 	case CHUNK_ERROR:
 	case CHUNK_ERROR_OFFSET:
@@ -311,14 +398,31 @@ static struct request *find(struct request *rqs, size_t nr, uint64_t cookie)
 	      cookie);
 }
 
+/* @head has the first 16 bytes. */
+static void take_extended(struct conn *c, struct request *rq, uint8_t *head)
+{
+	conn_recv(c, head + 16, 16);
+	if (get64(head + 16) != rq->off)
+		fail("offset %" PRIu64 " is echoed as %" PRIu64, rq->off,
+		     get64(head + 16));
+	if (get64(head + 24) > 0xffffffff)
+		fatal("a chunk of %" PRIu64 " bytes", get64(head + 24));
+	take_chunk(c, rq, get16(head + 4), get16(head + 6), get64(head + 24));
+}
+
 struct request *reply_step(struct conn *c, struct request *rqs, size_t nr)
 {
 	struct request *rq;
-	uint8_t head[20];
+	uint8_t head[32];
 
 	conn_recv(c, head, 16);
+	if (c->extended != (get32(head) == EXT_CHUNK_MAGIC))
+		fatal("reply magic %#x %s extended headers", get32(head),
+		      c->extended ? "with" : "without");
 	rq = find(rqs, nr, get64(head + 8));
-	if (get32(head) == SIMPLE_MAGIC) {
+	if (c->extended) {
+		take_extended(c, rq, head);
+	} else if (get32(head) == SIMPLE_MAGIC) {
 		take_simple(c, rq, get32(head + 4));
 	} else if (get32(head) == CHUNK_MAGIC) {
 		conn_recv(c, head + 16, 4);
@@ -348,7 +452,7 @@ uint32_t perform(struct conn *c, struct request *rq)
 }
 
 uint32_t command(struct conn *c, uint16_t flags, uint16_t type, uint64_t off,
-		 uint32_t len)
+		 uint64_t len)
 {
 	struct request rq = {
 		.flags = flags, .type = type, .off = off, .len = len,

@@ -12,11 +12,17 @@
 
 #define FOLIOD_ROWS	200
 
+/* Rows from here on are of the transmission phase, and run with extended
+ * headers too. */
+#define FIRST_TRANSMISSION_ROW	33
+
 extern const struct row rows_handshake[];	/* 1 to 9 */
+extern const struct row rows_tls[];		/* 8, 10 to 16; 50, 56 */
 extern const struct row rows_export[];		/* 17 to 25 */
 extern const struct row rows_meta[];		/* 26 to 34 */
 extern const struct row rows_command[];		/* 35 to 45 */
 extern const struct row rows_limits[];		/* 46 to 56 */
+extern const struct row rows_extended[];	/* 27, and 33 to 48 with them */
 extern const struct row rows_foliod[];		/* from FOLIOD_ROWS */
 
 #endif

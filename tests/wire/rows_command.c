@@ -132,6 +132,12 @@ static void row37_error_after_data_is_padded(void)
 		     "padded");
 	/* That its chunks were whole is what kept us in sync until here. */
 	note("%u data chunks, %u error chunks", rq.nr_data, rq.nr_error);
+	if (!rq.has_text)
+		fail("the error has no text");
+	if (!rq.has_error_off || rq.error_off != 2 * MIB)
+		fail("the error is told at %" PRIu64, rq.error_off);
+	if (rq.covered != 2 * MIB)
+		fail("%" PRIu64 " bytes came before it", rq.covered);
 }
 
 static void row37_simple_reply_disconnects(void)

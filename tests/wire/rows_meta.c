@@ -60,25 +60,6 @@ static void row26_structured_reply_with_data_is_invalid(void)
 	alive(c);
 }
 
-/* Until extended headers are served, they are an unknown option. */
-static void row27_extended_headers_are_unsupported(void)
-{
-	struct conn *c = hello();
-	uint32_t type = option(c, OPT_EXTENDED_HEADERS, NULL, 0);
-
-	if (type == REP_ACK && !env.server) {
-		step("STRUCTURED_REPLY after EXTENDED_HEADERS");
-		expect_rep(option(c, OPT_STRUCTURED_REPLY, NULL, 0),
-			   REP_ERR_EXT_HEADER_REQD);
-		return;
-	}
-	expect_rep(type, REP_ERR_UNSUP);
-	in_sync(c);
-	expect_rep(option(c, OPT_STRUCTURED_REPLY, NULL, 0), REP_ACK);
-	go(c, env.export);
-	alive(c);
-}
-
 static void row28_set_meta_before_structured_is_invalid(void)
 {
 	struct conn *c = hello();
@@ -428,7 +409,6 @@ static void row34_status_beyond_the_end_is_einval(void)
 const struct row rows_meta[] = {
 	ROW(26, row26_structured_reply_twice_stays_on, 0),
 	ROW(26, row26_structured_reply_with_data_is_invalid, 0),
-	ROW(27, row27_extended_headers_are_unsupported, 0),
 	ROW(28, row28_set_meta_before_structured_is_invalid, 0),
 	ROW(29, row29_queries_that_select_nothing, 0),
 	ROW(29, row29_unknown_queries_do_not_hide_known_ones, 0),

@@ -263,6 +263,7 @@ bool server_start_usual(struct server *s, const char *foliod)
 		"--export", "name=b4k,path=@b4k.img,block-size=4096,"
 			    "description=text",
 		"--export", "name=big,path=@big.img",
+		"--export", "name=huge,path=@huge.img",
 		"--export", "name=shrink,path=@shrink.img",
 		"--default-export", "rw",
 		NULL
@@ -273,6 +274,7 @@ bool server_start_usual(struct server *s, const char *foliod)
 	server_file(s, "ro.img", 16ull * MIB, 1u * MIB, 0x52);
 	server_file(s, "b4k.img", 16ull * MIB, 0, 0);
 	server_file(s, "big.img", 6ull << 30, 0, 0);
+	server_file(s, "huge.img", 8ull << 40, 0, 0);
 	server_file(s, "shrink.img", 4ull * MIB, 4u * MIB, 0x53);
 	if (!server_start(s, foliod, 2, args))
 		return false;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "tests/wire/harness.h"
+#include "tests/wire/tls.h"
 #include "tests/wire/wire.h"
 
 static struct conn *all_conns;
@@ -122,6 +123,7 @@ void conn_close(struct conn *c)
 			break;
 		}
 	}
+	tls_conn_free(c);
 	close(c->fd);
 	free(c->servers);
 	free(c);
@@ -151,13 +153,24 @@ static int wait_for(const struct conn *c, short events, int64_t deadline)
 	return ret == 0 ? -ETIMEDOUT : 0;
 }
 
+static ssize_t raw_send(struct conn *c, const void *buf, size_t len)
+{
+	return c->tls ? tls_conn_send(c, buf, len) :
+			send(c->fd, buf, len, MSG_NOSIGNAL);
+}
+
+static ssize_t raw_recv(struct conn *c, void *buf, size_t len)
+{
+	return c->tls ? tls_conn_recv(c, buf, len) : recv(c->fd, buf, len, 0);
+}
+
 int try_send(struct conn *c, const void *buf, size_t len)
 {
 	int64_t deadline = deadline_for(len);
 	const uint8_t *p = buf;
 
 	while (len) {
-		ssize_t n = send(c->fd, p, len, MSG_NOSIGNAL);
+		ssize_t n = raw_send(c, p, len);
 
 		if (n < 0 && errno != EAGAIN && errno != EINTR)
 			return -errno;
@@ -180,7 +193,7 @@ int try_recv(struct conn *c, void *buf, size_t len)
 	uint8_t *p = buf;
 
 	while (len) {
-		ssize_t n = recv(c->fd, p, len, 0);
+		ssize_t n = raw_recv(c, p, len);
 
 		if (n == 0)
 			return 0;
@@ -249,7 +262,7 @@ int64_t read_to_close(struct conn *c)
 
 	for (;;) {
 		int64_t deadline = deadline_for(0);
-		ssize_t n = recv(c->fd, buf, sizeof(buf), 0);
+		ssize_t n = raw_recv(c, buf, sizeof(buf));
 
 		if (n > 0) {
 			got += n;

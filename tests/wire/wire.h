@@ -23,6 +23,8 @@
 #define REQUEST_MAGIC		0x25609513u
 #define SIMPLE_MAGIC		0x67446698u
 #define CHUNK_MAGIC		0x668e33efu
+#define EXT_REQUEST_MAGIC	0x21e41c71u
+#define EXT_CHUNK_MAGIC		0x6e8a278cu
 
 #define HS_FIXED_NEWSTYLE	1u
 #define HS_NO_ZEROES		2u
@@ -61,6 +63,7 @@ enum { INFO_EXPORT, INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE };
 #define TF_CAN_MULTI_CONN	(1u << 8)
 #define TF_SEND_CACHE		(1u << 10)
 #define TF_SEND_FAST_ZERO	(1u << 11)
+#define TF_STATUS_PAYLOAD	(1u << 12)
 
 enum {
 	CMD_READ, CMD_WRITE, CMD_DISC, CMD_FLUSH, CMD_TRIM, CMD_CACHE,
@@ -75,7 +78,9 @@ enum {
 #define CF_PAYLOAD_LEN		(1u << 5)
 
 #define CHUNK_DONE		1u
-enum { CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_STATUS = 5 };
+enum {
+	CHUNK_NONE, CHUNK_DATA, CHUNK_HOLE, CHUNK_STATUS = 5, CHUNK_STATUS_EXT,
+};
 #define CHUNK_ERROR		0x8001u
 #define CHUNK_ERROR_OFFSET	0x8002u
 
@@ -90,6 +95,7 @@ enum {
 #define KIB			1024u
 #define MIB			(1024u * 1024u)
 #define REQUEST_SIZE		28u
+#define REQUEST_MAX		32u	/* with extended headers */
 
 void put16(void *p, uint16_t v);
 void put32(void *p, uint32_t v);
@@ -114,8 +120,10 @@ struct context {
 struct conn {
 	struct conn	*next;
 	int		fd;
+	struct ssl_st	*tls;		/* NULL: plain, see tls.h */
 	uint16_t	hflags;		/* handshake flags the server offered */
 	bool		structured;	/* STRUCTURED_REPLY was acknowledged */
+	bool		extended;	/* EXTENDED_HEADERS was; implies it */
 	bool		has_status;	/* base:allocation is selected */
 	uint64_t	next_cookie;
 
@@ -224,6 +232,7 @@ enum {
 	OPEN_PLAIN	= 0,
 	OPEN_SR		= 1,		/* structured replies */
 	OPEN_META	= 2 | OPEN_SR,	/* and base:allocation */
+	OPEN_EXT	= 4 | OPEN_SR,	/* extended headers instead */
 };
 
 /* Leave the row, failed, if open_export() did not get what was asked for. */
@@ -235,23 +244,28 @@ struct conn *open_export(const char *name, unsigned int how);
 struct conn *open_default(unsigned int how);
 
 struct extent {
-	uint32_t	length, flags;
+	uint64_t	length;
+	uint32_t	flags;
 };
 
 struct range {
-	uint64_t	off;
-	uint32_t	len;
+	uint64_t	off, len;
 };
 
 /* A request and, once done, its reply. */
 struct request {
 	uint16_t	flags, type;
 	uint64_t	cookie, off;
-	uint32_t	len;
+	uint64_t	len;
+	uint64_t	effect;		/* if not 0: len is a payload's */
+	bool		bare;		/* no PAYLOAD_LEN for an extended WRITE */
 	uint8_t		*buf;		/* READ: where to, or NULL; WRITE: what */
 
 	bool		done, simple;
 	uint32_t	error;		/* of the first error chunk */
+	bool		has_error_off;	/* it was an ERROR_OFFSET: */
+	uint64_t	error_off;
+	bool		has_text;	/* it had a text */
 	unsigned int	nr_chunks, nr_data, nr_hole, nr_status, nr_error;
 	uint64_t	covered, top;	/* READ: bytes so far, end of the last */
 	struct range	*ranges;
@@ -262,6 +276,9 @@ struct request {
 
 void request_header(void *p, uint16_t flags, uint16_t type, uint64_t cookie,
 		    uint64_t off, uint32_t len);
+/* The same as @c has agreed on; its length, at most REQUEST_MAX. */
+size_t put_header(const struct conn *c, void *p, uint16_t flags, uint16_t type,
+		  uint64_t cookie, uint64_t off, uint64_t len);
 /* Send the header alone; gives rq a cookie of its own. */
 void request_send_header(struct conn *c, struct request *rq);
 /* The header, and what a WRITE carries. */
@@ -278,7 +295,7 @@ void replies(struct conn *c, struct request *rqs, size_t nr);
 /* Send, wait, return the error.  The rest is in *@rq. */
 uint32_t perform(struct conn *c, struct request *rq);
 uint32_t command(struct conn *c, uint16_t flags, uint16_t type, uint64_t off,
-		 uint32_t len);
+		 uint64_t len);
 uint32_t do_read(struct conn *c, uint64_t off, uint32_t len, void *buf);
 /* Any command with @len bytes of payload. */
 uint32_t do_write(struct conn *c, uint16_t flags, uint64_t off, uint32_t len,

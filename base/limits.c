@@ -10,10 +10,8 @@
 #include <unistd.h>
 
 #include "base/base.h"
-#include "cache/cache.h"
-#include "server/limits.h"
+#include "base/limits.h"
 
-#define DEFAULT_CACHE_MAX	(UINT64_C(4) << 30)
 #define CPUS_MAX		4096
 
 unsigned int limits_cpus(void)
@@ -113,14 +111,6 @@ uint64_t limits_memory(void)
 	if (pages > 0 && page > 0)
 		limit = MIN(limit, (uint64_t)pages * (uint64_t)page);
 	return limit;
-}
-
-uint64_t limits_default_cache(uint64_t memory, unsigned int threads)
-{
-	uint64_t size = MIN(memory / 4, DEFAULT_CACHE_MAX);
-
-	size = MAX(size, CACHE_SIZE_MIN);
-	return MAX(size, threads * CACHE_SIZE_PER_THREAD);
 }
 
 static uint64_t raise_limit(int resource)

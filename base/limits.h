@@ -2,8 +2,8 @@
 /*
  * limits.h - how much of the machine to use: memory, threads, descriptors.
  */
-#ifndef FOLIOD_SERVER_LIMITS_H
-#define FOLIOD_SERVER_LIMITS_H
+#ifndef FOLIOD_BASE_LIMITS_H
+#define FOLIOD_BASE_LIMITS_H
 
 #include <stdint.h>
 
@@ -23,12 +23,6 @@ uint64_t limits_memory(void);
  */
 uint64_t limits_of_cgroup(const char *root, const char *group,
 			  const char *limit_name);
-
-/*
- * The cache for a machine with @memory bytes where none was asked for: a
- * quarter, at most 4 GiB, but never less than @threads need.
- */
-uint64_t limits_default_cache(uint64_t memory, unsigned int threads);
 
 /* Allow as many descriptors and as much locked memory as the system lets us.
  * Returns how many descriptors that is. */

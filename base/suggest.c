@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/util.h"
-#include "server/suggest.h"
+#include "base/suggest.h"
 
 unsigned int edit_distance(const char *a, const char *b)
 {

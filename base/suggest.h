@@ -2,8 +2,8 @@
 /*
  * suggest.h - which known word did the user probably mean?
  */
-#ifndef FOLIOD_SERVER_SUGGEST_H
-#define FOLIOD_SERVER_SUGGEST_H
+#ifndef FOLIOD_BASE_SUGGEST_H
+#define FOLIOD_BASE_SUGGEST_H
 
 /* Words longer than this are not compared. */
 #define SUGGEST_WORD_MAX	40
