@@ -182,6 +182,22 @@ class NbdkitMemory(NbdkitFile):
         return ["memory", str(os.path.getsize(disk))]
 
 
+class NbdkitFolio(NbdkitFile):
+    """foliod's engine as nbdkit's plugin."""
+
+    name = "nbdkit-folio"
+
+    def find(self):
+        return super().find() if self.config.plugin else None
+
+    def command(self, disk, sock, port, options):
+        return [*super().command(disk, sock, port, options),
+                "cache-size=" + options.get("cache_size", "1G")]
+
+    def plugin(self, disk):
+        return [self.config.plugin, disk]
+
+
 class QemuNbd(Server):
     name = "qemu-nbd"
     program = "qemu-nbd"
@@ -278,5 +294,5 @@ class Echo(Server):
 
 
 # The order in which they take turns.
-KINDS = [Foliod, NbdkitFile, NbdkitMemory, QemuNbd, QemuNbdNone, NbdServer,
-         Echo]
+KINDS = [Foliod, NbdkitFile, NbdkitMemory, NbdkitFolio, QemuNbd, QemuNbdNone,
+         NbdServer, Echo]

@@ -57,6 +57,9 @@ def cheap(share):
                   at_most=share)] if share else []),
         Target("IOPS to nbdkit memory's", "iops", ("nbdkit-memory",),
                at_least=3),
+        Target("server CPU of nbdkit folio to nbdkit memory's",
+               "server_cpu_us", ("nbdkit-memory",), at_most=1.15,
+               own="nbdkit-folio"),
     ]
 
 
