@@ -459,7 +459,7 @@ START_TEST(payloads_are_announced)
 	struct nbd_session session = usual;
 
 	session.extended = true;
-	for (uint16_t type = 0; type <= NBD_CMD_BLOCK_STATUS; type++)
+	for (unsigned int type = 0; type <= NBD_CMD_BLOCK_STATUS; type++)
 		if (type != NBD_CMD_DISC)
 			ck_assert_uint_eq(check_ext(&session, type, flag, 0, 0),
 					  type == NBD_CMD_WRITE ? NBD_OK :
