@@ -57,6 +57,21 @@ static bool is_behind(const struct prefault *prefault)
 	return prefault->ready < MIN(want, (uint64_t)pool->nr_frames);
 }
 
+/* Called for more once half of what is ready has been used; no, when it was
+ * used meanwhile, as who allocates the last frame calls nobody. */
+static bool may_wait(struct prefault *prefault)
+{
+	struct pool *pool = prefault->pool;
+	bool idle;
+
+	mutex_lock(&pool->lock);
+	idle = !is_behind(prefault);
+	if (idle)
+		pool->prefault_at = prefault->ready - prefault->ahead / 2;
+	mutex_unlock(&pool->lock);
+	return idle;
+}
+
 static void *run(void *arg)
 {
 	struct prefault *prefault = arg;
@@ -70,9 +85,8 @@ static void *run(void *arg)
 		}
 		if (prefault->ready == pool->nr_frames)
 			break;
-		mutex_lock(&pool->lock);
-		pool->prefault_at = prefault->ready - prefault->ahead / 2;
-		mutex_unlock(&pool->lock);
+		if (!may_wait(prefault))
+			continue;
 		while (sem_wait(&prefault->more))
 			;
 	}
