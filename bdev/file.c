@@ -262,6 +262,7 @@ static int set_up(struct opening *op)
 			      "is a zoned drive, which takes no random writes");
 	file->direct = probe.direct_align != 0;
 	file->threads = op->flags & BDEV_OPEN_THREADS;
+	file->fua_flushes = probe.fua_flushes;
 	bdev->block_size = MAX(probe.direct_align, probe.logical_block);
 	file->tail_align = MAX(probe.fs_block, bdev->block_size);
 	bdev->max_io = FILE_MAX_IO;

@@ -27,6 +27,7 @@ struct file_bdev {
 	int			sync_fd;
 	bool			direct;
 	bool			threads;	/* never io_uring */
+	bool			fua_flushes;	/* see sync_group.h */
 	uint64_t		tail_align;	/* see file_direct_end() */
 	/*
 	 * From here to the size goes through buffered_fd.  Atomic: changes
@@ -60,6 +61,9 @@ void file_next_piece(const struct bdev_req *req, struct file_piece *piece);
  * request is done, with its result in *@retp; false if it has a next piece.
  */
 bool file_piece_done(struct bdev_req *req, int64_t res, int *retp);
+
+/* The same for a sync, of a FLUSH or of FUA writes. */
+bool file_sync_done(int64_t res, int *retp);
 
 /* End a request of a file on its own loop: bdev_complete(), but for ZERO. */
 void file_complete(struct bdev_req *req, int ret);

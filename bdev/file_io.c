@@ -121,16 +121,31 @@ static bool transferred(struct bdev_req *req, uint64_t res, int *retp)
 	return res == 0;
 }
 
+static bool must_repeat(int64_t res)
+{
+	return res == -EINTR || res == -EAGAIN;
+}
+
+bool file_sync_done(int64_t res, int *retp)
+{
+	if (unlikely(must_repeat(res)))
+		return false;
+	/* Such a file has nothing to flush. */
+	if (res == -EINVAL || res == -EOPNOTSUPP)
+		res = 0;
+	*retp = res;
+	return true;
+}
+
 bool file_piece_done(struct bdev_req *req, int64_t res, int *retp)
 {
-	if (unlikely(res == -EINTR || res == -EAGAIN))
+	if (req->op == BDEV_FLUSH)
+		return file_sync_done(res, retp);
+	if (unlikely(must_repeat(res)))
 		return false;
 	if (likely(res >= 0 && (req->op == BDEV_READ ||
 				req->op == BDEV_WRITE)))
 		return transferred(req, res, retp);
-	/* Such a file has nothing to flush. */
-	if (req->op == BDEV_FLUSH && (res == -EINVAL || res == -EOPNOTSUPP))
-		res = 0;
 	*retp = res;
 	return true;
 }

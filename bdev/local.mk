@@ -22,6 +22,8 @@ libbdev_a_SOURCES = \
 	bdev/sim_crash.c \
 	bdev/sim_inner.h \
 	bdev/sim_media.c \
+	bdev/sync_group.c \
+	bdev/sync_group.h \
 	bdev/threads.c \
 	bdev/threads.h \
 	bdev/uring.c \

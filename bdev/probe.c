@@ -61,6 +61,17 @@ static uint64_t queue_number(dev_t dev, const char *name, uint64_t missing)
 	return strtoull(buf, NULL, 10);
 }
 
+/* Not on a device with FUA, or with no volatile cache.  Where no device is
+ * known, a file system has as much to do as for a flush, or more. */
+static bool fua_flushes(dev_t dev)
+{
+	char cache[32] = "";
+
+	queue_text(dev, "write_cache", cache, sizeof(cache));
+	return !queue_number(dev, "fua", 0) &&
+	       strncmp(cache, "write through", 13) != 0;
+}
+
 /*
  * Newer kernels say it.  Returns -1 where this one, or the file system, does
  * not know.
@@ -194,6 +205,7 @@ static void probe_regular(int fd, const struct stat *st, bool direct,
 	if (direct && !is_memory_fs(&fs))
 		probe_direct(fd, st->st_dev, probe);
 	probe->rotational = queue_number(st->st_dev, "rotational", 0);
+	probe->fua_flushes = !is_memory_fs(&fs) && fua_flushes(st->st_dev);
 }
 
 /*
@@ -219,6 +231,7 @@ static void probe_device(int fd, const struct stat *st, bool direct,
 	queue_text(st->st_rdev, "zoned", model, sizeof(model));
 	probe->zoned = strncmp(model, "host-managed", 12) == 0;
 	probe->rotational = queue_number(st->st_rdev, "rotational", 0);
+	probe->fua_flushes = fua_flushes(st->st_rdev);
 	if (direct)
 		probe_direct(fd, st->st_rdev, probe);
 }

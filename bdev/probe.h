@@ -18,6 +18,7 @@ struct probe {
 	bool		can_zero_keep;
 	bool		can_allocate;
 	bool		rotational;
+	bool		fua_flushes;	/* RWF_DSYNC is a write and a flush */
 	bool		zoned;		/* host-managed: no random writes */
 };
 

@@ -9,6 +9,9 @@
  *
  *	submit -> [SQE] -> enter -> in the kernel -> [CQE] -> turn hook: done()
  *	   \-> queue, if RING_DEPTH are in flight ---^
+ *
+ * A FUA write whose device would flush for each takes two rounds: written
+ * plainly, then synced together with others, see sync_group.h.
  */
 #include "bdev/uring.h"
 
@@ -21,6 +24,7 @@
 #include "base/base.h"
 #include "bdev/file.h"
 #include "bdev/inner.h"
+#include "bdev/sync_group.h"
 
 #define RING_ENTRIES	256
 /* In flight at most; fewer than the CQ holds, so that it never overflows. */
@@ -45,7 +49,18 @@ struct ring {
 	bool			armed;		/* eventfd is on */
 	unsigned int		in_flight;	/* SQEs and in the kernel */
 	TAILQ_HEAD(, bdev_req)	queue;		/* not in an SQE yet */
+	TAILQ_HEAD(, bdev_req)	syncs;		/* the same; leaders of groups */
+	struct sync_groups	groups;
 };
+
+/* In an SQE's user data: it is not the request's own, but its group's sync. */
+#define SYNC_TAG	1u
+
+static bool is_synced_apart(const struct bdev_req *req)
+{
+	return req->op == BDEV_WRITE && (req->flags & BDEV_FUA) &&
+	       to_file(req->bdev)->fua_flushes;
+}
 
 static void prep_data(struct io_uring_sqe *sqe, const struct bdev_req *req,
 		      const struct file_piece *piece)
@@ -66,7 +81,7 @@ static void prep_data(struct io_uring_sqe *sqe, const struct bdev_req *req,
 		io_uring_prep_write(sqe, piece->fd, piece->buf, piece->len,
 				    piece->pos);
 	}
-	sqe->rw_flags = piece->rw_flags;
+	sqe->rw_flags = is_synced_apart(req) ? 0 : piece->rw_flags;
 }
 
 static void prep(struct io_uring_sqe *sqe, struct bdev_req *req)
@@ -90,19 +105,47 @@ static void prep(struct io_uring_sqe *sqe, struct bdev_req *req)
 	io_uring_sqe_set_data(sqe, req);
 }
 
-static bool issue(struct ring *ring, struct bdev_req *req)
+/* NULL: too many are in flight, or the kernel would not take them. */
+static struct io_uring_sqe *begin_sqe(struct ring *ring)
 {
 	struct io_uring_sqe *sqe;
 
 	if (ring->in_flight >= RING_DEPTH)
-		return false;
+		return NULL;
 	sqe = io_uring_get_sqe(&ring->uring);
-	if (unlikely(!sqe))
-		return false;	/* the kernel would not take them */
-	prep(sqe, req);
-	ring->in_flight++;
+	if (likely(sqe))
+		ring->in_flight++;
+	return sqe;
+}
+
+static void end_sqe(struct ring *ring)
+{
 	if (io_uring_sq_ready(&ring->uring) >= RING_BATCH)
 		io_uring_submit(&ring->uring);
+}
+
+static bool issue(struct ring *ring, struct bdev_req *req)
+{
+	struct io_uring_sqe *sqe = begin_sqe(ring);
+
+	if (unlikely(!sqe))
+		return false;
+	prep(sqe, req);
+	end_sqe(ring);
+	return true;
+}
+
+static bool issue_sync(struct ring *ring, struct bdev_req *leader)
+{
+	struct io_uring_sqe *sqe = begin_sqe(ring);
+
+	if (unlikely(!sqe))
+		return false;
+	io_uring_prep_fsync(sqe, to_file(leader->bdev)->sync_fd,
+			    IORING_FSYNC_DATASYNC);
+	io_uring_sqe_set_data64(sqe, (uintptr_t)leader | SYNC_TAG);
+	sync_group_issued(leader);
+	end_sqe(ring);
 	return true;
 }
 
@@ -115,10 +158,20 @@ void ring_submit(struct ring *ring, struct bdev_req *req)
 	loop_defer(&ring->kick);
 }
 
+static bool has_queued(const struct ring *ring)
+{
+	return !TAILQ_EMPTY(&ring->queue) || !TAILQ_EMPTY(&ring->syncs);
+}
+
 static void issue_queued(struct ring *ring)
 {
 	struct bdev_req *req;
 
+	while ((req = TAILQ_FIRST(&ring->syncs))) {
+		if (!issue_sync(ring, req))
+			return;
+		TAILQ_REMOVE(&ring->syncs, req, link);
+	}
 	while ((req = TAILQ_FIRST(&ring->queue))) {
 		/* Its link may be in use again once it is issued. */
 		TAILQ_REMOVE(&ring->queue, req, link);
@@ -129,15 +182,39 @@ static void issue_queued(struct ring *ring)
 	}
 }
 
-static void ring_complete(struct ring *ring, struct bdev_req *req, int res)
+static void sync_done(struct ring *ring, struct bdev_req *leader, int res)
 {
 	int ret;
 
 	ring->in_flight--;
-	if (file_piece_done(req, res, &ret))
-		file_complete(req, ret);
-	else
+	if (likely(file_sync_done(res, &ret)))
+		leader = sync_groups_done(leader, ret);
+	if (leader)
+		TAILQ_INSERT_TAIL(&ring->syncs, leader, link);
+}
+
+static void piece_done(struct ring *ring, struct bdev_req *req, int res)
+{
+	int ret;
+
+	ring->in_flight--;
+	if (!file_piece_done(req, res, &ret))
 		TAILQ_INSERT_TAIL(&ring->queue, req, link);
+	else if (ret || !is_synced_apart(req))
+		file_complete(req, ret);
+	else if (sync_groups_join(&ring->groups, req))
+		TAILQ_INSERT_TAIL(&ring->syncs, req, link);
+}
+
+static void ring_complete(struct ring *ring, uint64_t data, int res)
+{
+	struct bdev_req *req = (struct bdev_req *)(uintptr_t)
+		(data & ~(uint64_t)SYNC_TAG);
+
+	if (data & SYNC_TAG)
+		sync_done(ring, req, res);
+	else
+		piece_done(ring, req, res);
 }
 
 /* done() may submit, so the CQ entries are given back before it is called. */
@@ -145,7 +222,7 @@ static void reap(struct ring *ring)
 {
 	struct io_uring_cqe *cqes[RING_REAP];
 	struct {
-		struct bdev_req	*req;
+		uint64_t	data;
 		int		res;
 	} done[RING_REAP];
 	unsigned int i, n;
@@ -153,14 +230,14 @@ static void reap(struct ring *ring)
 	do {
 		n = io_uring_peek_batch_cqe(&ring->uring, cqes, RING_REAP);
 		for (i = 0; i < n; i++) {
-			done[i].req = io_uring_cqe_get_data(cqes[i]);
+			done[i].data = cqes[i]->user_data;
 			done[i].res = cqes[i]->res;
 		}
 		io_uring_cq_advance(&ring->uring, n);
 		if (n)
 			loop_had_event();
 		for (i = 0; i < n; i++)
-			ring_complete(ring, done[i].req, done[i].res);
+			ring_complete(ring, done[i].data, done[i].res);
 	} while (n == RING_REAP);
 }
 
@@ -186,20 +263,24 @@ static void ring_hook(struct turn_hook *hook)
 	struct ring *ring = container_of(hook, struct ring, hook);
 	bool again;
 
-	if (ring->in_flight == 0 && TAILQ_EMPTY(&ring->queue))
+	if (ring->in_flight == 0 && !has_queued(ring))
 		return;
 	set_armed(ring, false);
 	issue_queued(ring);
 	if (io_uring_sq_ready(&ring->uring) || must_enter(ring))
 		io_uring_submit_and_get_events(&ring->uring);
 	reap(ring);
+	if (!TAILQ_EMPTY(&ring->syncs)) {
+		issue_queued(ring);
+		io_uring_submit(&ring->uring);
+	}
 
 	/*
 	 * New SQEs, ones that the kernel could not take, or requests that can
 	 * be issued now: all of that in another turn, after the sockets.
 	 */
 	again = io_uring_sq_ready(&ring->uring) ||
-		(!TAILQ_EMPTY(&ring->queue) && ring->in_flight < RING_DEPTH);
+		(has_queued(ring) && ring->in_flight < RING_DEPTH);
 	if (!again && ring->in_flight && !loop_looks_on()) {
 		set_armed(ring, true);
 		/* What completes from here on signals the eventfd. */
@@ -313,6 +394,8 @@ int ring_new(struct loop *loop, struct ring **ringp)
 	ring->hook.fn = ring_hook;
 	ring->kick.fn = ring_kick;
 	TAILQ_INIT(&ring->queue);
+	TAILQ_INIT(&ring->syncs);
+	LIST_INIT(&ring->groups);
 	ret = set_up_ring(&ring->uring);
 	if (ret)
 		goto out_free;
@@ -337,7 +420,7 @@ out_free:
 
 void ring_free(struct ring *ring)
 {
-	assert(ring->in_flight == 0 && TAILQ_EMPTY(&ring->queue));
+	assert(ring->in_flight == 0 && !has_queued(ring));
 	loop_del_hook(ring->loop, &ring->hook);
 	event_free(ring->event);
 	io_uring_queue_exit(&ring->uring);

@@ -30,6 +30,7 @@
 
 #include "base/base.h"
 #include "bdev/bdev.h"
+#include "bdev/file.h"
 #include "tests/corun.h"
 
 /* The ways to serve a file; loop tests run over them. */
@@ -295,6 +296,7 @@ struct many {
 	struct bdev		*bdev;
 	struct bdev_req		req[NR_MANY];
 	struct iovec		iov[NR_MANY];
+	unsigned int		write_flags;
 	unsigned int		left;
 	bool			submitting;
 	struct coroutine	*waiter;
@@ -310,7 +312,7 @@ static void many_done(struct bdev_req *req)
 	coroutine_wake(many.waiter);
 }
 
-static void many_run(enum bdev_op op, uint8_t *buf)
+static void many_run(enum bdev_op op, unsigned int flags, uint8_t *buf)
 {
 	unsigned int i;
 
@@ -319,8 +321,9 @@ static void many_run(enum bdev_op op, uint8_t *buf)
 	for (i = 0; i < NR_MANY; i++) {
 		many.iov[i] = (struct iovec){ buf + i * 4096, 4096 };
 		many.req[i] = (struct bdev_req){
-			.op = op, .pos = i * UINT64_C(4096), .len = 4096,
-			.iov = &many.iov[i], .nr_iov = 1, .done = many_done,
+			.op = op, .flags = flags, .pos = i * UINT64_C(4096),
+			.len = 4096, .iov = &many.iov[i], .nr_iov = 1,
+			.done = many_done,
 		};
 		bdev_submit(many.bdev, &many.req[i]);
 	}
@@ -337,26 +340,51 @@ static void many_co(void *arg)
 	many.waiter = coroutine_self();
 	for (i = 0; i < NR_MANY; i++)
 		memcpy(buf + i * 4096, &i, sizeof(i));
-	many_run(BDEV_WRITE, buf);
+	many_run(BDEV_WRITE, many.write_flags, buf);
 	memset(buf, 0xff, NR_MANY * 4096);
-	many_run(BDEV_READ, buf);
+	many_run(BDEV_READ, 0, buf);
 	for (i = 0; i < NR_MANY; i++)
 		if (memcmp(buf + i * 4096, &i, sizeof(i)))
 			ck_abort_msg("block %u", i);
 }
 
-START_TEST(more_requests_than_a_ring_holds_all_complete)
+static void write_and_read_many(struct bdev *bdev, unsigned int write_flags)
 {
 	uint8_t *buf = aligned_alloc(4096, NR_MANY * 4096);
 
 	memset(buf, 0, NR_MANY * 4096);
-	make_file(NR_MANY * 4096);
-	many.bdev = open_bdev(engines[_i]);
+	many.bdev = bdev;
+	many.write_flags = write_flags;
 	on_loop(many_co, buf);
-	ck_assert_uint_eq(many.bdev->stats.ops[BDEV_WRITE], NR_MANY);
-	ck_assert_uint_eq(many.bdev->stats.bytes[BDEV_READ], NR_MANY * 4096);
-	bdev_close(&many.bdev);
+	ck_assert_uint_eq(bdev->stats.ops[BDEV_WRITE], NR_MANY);
+	ck_assert_uint_eq(bdev->stats.bytes[BDEV_READ], NR_MANY * 4096);
 	free(buf);
+}
+
+START_TEST(more_requests_than_a_ring_holds_all_complete)
+{
+	struct bdev *bdev;
+
+	make_file(NR_MANY * 4096);
+	bdev = open_bdev(engines[_i]);
+	write_and_read_many(bdev, 0);
+	bdev_close(&bdev);
+}
+END_TEST
+
+/* The file's own device decides for one way; both have to work. */
+START_TEST(fua_writes_complete_each_synced_or_together)
+{
+	for (int together = 0; together < 2; together++) {
+		struct bdev *bdev;
+
+		make_file(NR_MANY * 4096);
+		bdev = open_bdev(engines[_i]);
+		to_file(bdev)->fua_flushes = together;
+		write_and_read_many(bdev, BDEV_FUA);
+		ck_assert_uint_eq(bdev->stats.fua_writes, NR_MANY);
+		bdev_close(&bdev);
+	}
 }
 END_TEST
 
@@ -1079,6 +1107,8 @@ static Suite *file_suite(void)
 	tcase_add_loop_test(tc, all_ops_work_at_any_size, 0, NR_ENGINES);
 	tcase_add_test(tc, empty_file_can_be_opened);
 	tcase_add_loop_test(tc, more_requests_than_a_ring_holds_all_complete, 0,
+			    NR_ENGINES);
+	tcase_add_loop_test(tc, fua_writes_complete_each_synced_or_together, 0,
 			    NR_ENGINES);
 	tcase_add_loop_test(tc, what_is_submitted_at_the_end_of_a_turn_completes,
 			    0, NR_ENGINES);

@@ -42,6 +42,7 @@ check_PROGRAMS += \
 	tests/check_bdev \
 	tests/check_bdev_file \
 	tests/check_sim \
+	tests/check_sync_group \
 	$(NULL)
 tests_check_bdev_SOURCES = tests/check_bdev.c tests/corun.h
 tests_check_bdev_LDADD = $(BDEV_TEST_LIBS)
@@ -49,6 +50,8 @@ tests_check_bdev_file_SOURCES = tests/check_bdev_file.c tests/corun.h
 tests_check_bdev_file_LDADD = $(BDEV_TEST_LIBS)
 tests_check_sim_SOURCES = tests/check_sim.c tests/corun.h
 tests_check_sim_LDADD = $(BDEV_TEST_LIBS)
+tests_check_sync_group_SOURCES = tests/check_sync_group.c tests/corun.h
+tests_check_sync_group_LDADD = $(BDEV_TEST_LIBS)
 
 # server/, the program around the connections
 check_PROGRAMS += \
