@@ -49,15 +49,30 @@ static uint32_t add_piece(struct stage *stage, uint64_t pos, uint32_t len)
 	return len;
 }
 
+/*
+ * A payload takes half of what is left at most, unless there is no other: a few
+ * that are large and do not come must not keep out all the small ones.
+ */
+static bool is_fair(const struct pool *pool, uint32_t len)
+{
+	uint32_t staged = __atomic_load_n(&pool->staged_pages,
+					  __ATOMIC_RELAXED);
+	uint32_t left = pool->staging_pages - MIN(staged, pool->staging_pages);
+
+	return !staged || len / FRAME_SIZE <= left / 2;
+}
+
 int stage_alloc(struct volume *vol, uint64_t pos, uint32_t len,
 		struct stage **stagep)
 {
 	struct stage *stage;
 	uint32_t done = 0;
 
-	assert(len && range_within(pos, len, vol->size));
+	assert(len);
 	if (len / FRAME_SIZE + 2 > vol->cache->pool.staging_pages)
 		return -ENOMEM;
+	if (!is_fair(&vol->cache->pool, len))
+		return -EAGAIN;
 	stage = stage_new(vol, pos, len);
 	if (!stage)
 		return -ENOMEM;

@@ -158,9 +158,31 @@ START_TEST(the_budget_says_again_and_never)
 			 -EAGAIN);
 	/* Nothing is held by the one that failed. */
 	ck_assert_uint_eq(engine->cache->pool.staged_pages, 50);
-	ck_assert_int_eq(stage_alloc(engine->vol, 0, KIB(56), &second), 0);
+	ck_assert_int_eq(stage_alloc(engine->vol, 0, KIB(28), &second), 0);
 	stage_free(first);
 	stage_free(second);
+	ck_assert_int_eq(engine_stop(&engine), 0);
+}
+END_TEST
+
+START_TEST(large_payloads_leave_room_for_small_ones)
+{
+	struct engine_params params = { .staging_max = MIB(1),
+					.vol.sim.size = MIB(2) };
+	struct engine *engine = engine_start(&params);
+	struct stage *large[5], *small;
+	unsigned int nr = 0;
+
+	while (!stage_alloc(engine->vol, 0, KIB(256), &large[nr]))
+		ck_assert_uint_lt(++nr, 4);
+	ck_assert_uint_eq(nr, 3);
+	ck_assert_int_eq(stage_alloc(engine->vol, 0, KIB(64), &small), 0);
+	stage_free(small);
+	while (nr)
+		stage_free(large[--nr]);
+	/* One that is alone may have it all. */
+	ck_assert_int_eq(stage_alloc(engine->vol, 0, KIB(1000), &small), 0);
+	stage_free(small);
 	ck_assert_int_eq(engine_stop(&engine), 0);
 }
 END_TEST
@@ -310,6 +332,7 @@ static Suite *stage_suite(void)
 	tcase_add_loop_test(tc, a_pinned_folio_is_replaced_and_its_reader_keeps_the_old_bytes,
 			    0, 2);
 	tcase_add_test(tc, the_budget_says_again_and_never);
+	tcase_add_test(tc, large_payloads_leave_room_for_small_ones);
 	tcase_add_test(tc, who_waits_for_the_budget_gets_it);
 	tcase_add_test(tc, an_inline_write_goes_on_where_it_stopped);
 	tcase_add_loop_test(tc, random_staged_writes_read_back, 0, 4);
