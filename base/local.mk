@@ -20,6 +20,8 @@ libbase_a_SOURCES = \
 	base/limits.h \
 	base/loop.c \
 	base/loop.h \
+	base/loop_thread.c \
+	base/loop_thread.h \
 	base/mutex.c \
 	base/mutex.h \
 	base/random.c \

@@ -7,15 +7,13 @@
 #include "plugins/runner.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/base.h"
+#include "base/loop_thread.h"
 #include "bdev/bdev.h"
 #include "cache/cache.h"
 #include "plugins/door.h"
@@ -25,107 +23,38 @@
 #define STAGING_MAX	(UINT64_C(128) << 20)
 #define PREFAULT_MAX	(UINT64_C(64) << 20)
 
-struct runner_loop {
-	unsigned int	index;
-	pthread_t	thread;
-	bool		threaded;	/* it was made */
-	bool		stop;		/* atomic */
-	int		ret;		/* of its start */
-	sem_t		started;
-	struct loop	*loop;
-};
-
 struct runner {
 	struct runner_params	params;
 	struct bdev		*bdev;		/* NULL once the volume has it */
 	struct cache		*cache;
 	struct volume		*vol;		/* while it runs */
 	unsigned int		next_loop;	/* atomic */
-	struct runner_loop	loops[];	/* [params.threads] */
+	struct loop_thread	loops[];	/* [params.threads] */
 };
 
 /* ---- loops ---- */
 
-static int loop_init(struct runner_loop *rl)
+static int open_loop(struct loop_thread *lt)
 {
-	int ret = loop_new(&rl->loop);
-
-	if (ret)
-		return ret;
-	loop_enter(rl->loop);
-	ret = bdev_loop_init(rl->loop);
-	loop_enter(NULL);
-	return ret;
+	return bdev_loop_init(lt->loop);
 }
 
-static void *loop_main(void *arg)
+static void close_loop(struct loop_thread *lt)
 {
-	struct runner_loop *rl = arg;
-	char name[16];
-	int ret;
-
-	snprintf(name, sizeof(name), "foliod-%u", rl->index);
-	pthread_setname_np(pthread_self(), name);
-	ret = rl->ret = loop_init(rl);
-	sem_post(&rl->started);
-	if (ret)
-		return NULL;
-	while (!__atomic_load_n(&rl->stop, __ATOMIC_ACQUIRE)) {
-		ret = loop_run(rl->loop);
-		if (ret) {
-			/* Only a broken epoll ends a loop that was not
-			 * stopped. */
-			log_error("cannot wait for events: %s",
-				  strerror(-ret));
-			abort();
-		}
-	}
-	loop_enter(rl->loop);
-	bdev_loop_fini(rl->loop);
-	loop_enter(NULL);
-	return NULL;
+	bdev_loop_fini(lt->loop);
 }
 
-/* Signals are for the threads of whoever has us. */
-static int start_thread(struct runner_loop *rl)
-{
-	sigset_t all, old;
-	int ret;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
-	ret = -pthread_create(&rl->thread, NULL, loop_main, rl);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (ret)
-		return ret;
-	rl->threaded = true;
-	while (sem_wait(&rl->started))
-		;
-	return rl->ret;
-}
+static const struct loop_thread_ops loop_ops = {
+	.open	= open_loop,
+	.close	= close_loop,
+};
 
 static void stop_threads(struct runner *runner)
 {
-	for (unsigned int i = 0; i < runner->params.threads; i++) {
-		struct runner_loop *rl = &runner->loops[i];
-
-		if (!rl->threaded)
-			continue;
-		__atomic_store_n(&rl->stop, true, __ATOMIC_RELEASE);
-		if (!rl->ret)
-			loop_stop(rl->loop);
-		pthread_join(rl->thread, NULL);
-		rl->threaded = false;
-	}
-	/* Until here others might have been about to wake a loop up. */
-	for (unsigned int i = 0; i < runner->params.threads; i++) {
-		struct runner_loop *rl = &runner->loops[i];
-
-		if (rl->loop)
-			loop_free(rl->loop);
-		rl->loop = NULL;
-		rl->stop = false;
-	}
+	for (unsigned int i = 0; i < runner->params.threads; i++)
+		loop_thread_stop(&runner->loops[i]);
+	for (unsigned int i = 0; i < runner->params.threads; i++)
+		loop_thread_free(&runner->loops[i]);
 }
 
 /* ---- life ---- */
@@ -163,10 +92,8 @@ int runner_open(const struct runner_params *params, struct runner **runnerp,
 		return -ENOMEM;
 	}
 	runner->params = *params;
-	for (unsigned int i = 0; i < params->threads; i++) {
-		runner->loops[i].index = i;
-		sem_init(&runner->loops[i].started, 0, 0);
-	}
+	for (unsigned int i = 0; i < params->threads; i++)
+		loop_thread_init(&runner->loops[i], i, &loop_ops);
 	ret = bdev_open_file(params->path,
 			     params->read_only ? BDEV_OPEN_READ_ONLY : 0,
 			     &runner->bdev, msg, msglen);
@@ -190,8 +117,6 @@ void runner_close(struct runner **runnerp)
 	bdev_close(&runner->bdev);
 	if (runner->cache)
 		cache_free(runner->cache);
-	for (unsigned int i = 0; i < runner->params.threads; i++)
-		sem_destroy(&runner->loops[i].started);
 	free(runner);
 }
 
@@ -206,7 +131,7 @@ int runner_start(struct runner *runner, char *msg, unsigned int msglen)
 	cache_prefault(runner->cache,
 		       MIN(PREFAULT_MAX, params->cache_size / 8));
 	for (unsigned int i = 0; i < params->threads && !ret; i++)
-		ret = start_thread(&runner->loops[i]);
+		ret = loop_thread_start(&runner->loops[i]);
 	if (!ret)
 		ret = raw_open_bdev(runner->cache, runner->loops[0].loop,
 				    &runner->bdev, params->path, &raw_params,
