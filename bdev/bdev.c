@@ -151,7 +151,7 @@ static void check_data(const struct bdev *bdev, const struct bdev_req *req)
 				    bdev->block_size));
 		pos += iov->iov_len;
 		assert(is_aligned64(iov->iov_len, bdev->block_size) ||
-		       (pos == end && end == bdev->size));
+		       (pos == end && end == bdev_size(bdev)));
 	}
 	assert(pos == end);
 }
@@ -163,10 +163,10 @@ static void check_req(const struct bdev *bdev, const struct bdev_req *req)
 	assert(req->done);
 	if (req->op == BDEV_FLUSH)
 		return;
-	assert(range_within(req->pos, req->len, bdev->size));
+	assert(range_within(req->pos, req->len, bdev_size(bdev)));
 	assert(is_aligned64(req->pos, bdev->block_size));
 	assert(is_aligned64(req->len, bdev->block_size) ||
-	       req->pos + req->len == bdev->size);
+	       req->pos + req->len == bdev_size(bdev));
 	if (req->len && (req->op == BDEV_READ || req->op == BDEV_WRITE))
 		check_data(bdev, req);
 }

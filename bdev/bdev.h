@@ -85,18 +85,27 @@ struct bdev_ops {
 	 */
 	int64_t	(*seek_data)(struct bdev *bdev, uint64_t pos);
 	int64_t	(*seek_hole)(struct bdev *bdev, uint64_t pos);
-	/* The outside may have resized the file: look again.  0 or -errno.
-	 * May be NULL. */
-	int	(*revalidate)(struct bdev *bdev);
+	/*
+	 * The size that the outside has given it by now, or -errno; cheap.
+	 * NULL: it never changes.
+	 */
+	int64_t	(*present_size)(struct bdev *bdev);
+	/*
+	 * Be of @size from now on, which present_size() has answered.  Nothing
+	 * is in flight that reaches beyond it or ends at the old size, unless
+	 * that is a multiple of 4 KiB.  NULL with present_size.
+	 */
+	void	(*set_size)(struct bdev *bdev, uint64_t size);
 	/* Called with nothing in flight.  Required. */
 	void	(*close)(struct bdev *bdev);
 };
 
 struct bdev {
-	/* Set at open, constant after. */
+	/* Set at open, constant after, but for the size. */
 	const struct bdev_ops	*ops;
 	const char		*name;		/* path, for messages; owned */
-	uint64_t		size;		/* bytes, exact */
+	uint64_t		size;		/* bytes, exact; atomic, changed by
+						 * set_size() */
 	unsigned int		block_size;	/* unit of READ and WRITE: 1 for
 						 * buffered files, else 512..4096 */
 	uint64_t		max_io;		/* most bytes of one request */
@@ -119,6 +128,11 @@ struct bdev {
 	uint64_t		writes_done;
 	uint64_t		writes_stable;
 };
+
+static inline uint64_t bdev_size(const struct bdev *bdev)
+{
+	return __atomic_load_n(&bdev->size, __ATOMIC_RELAXED);
+}
 
 /*
  * Start @req; its done() is called later on this thread's loop.  Requests are

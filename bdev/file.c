@@ -342,30 +342,31 @@ static int64_t file_seek_hole(struct bdev *bdev, uint64_t pos)
 	return file_seek(bdev, pos, SEEK_HOLE);
 }
 
-static int file_revalidate(struct bdev *bdev)
+static int64_t file_present_size(struct bdev *bdev)
 {
-	struct file_bdev *file = to_file(bdev);
-	int64_t size = present_size(file->fd);
+	int64_t size = present_size(to_file(bdev)->fd);
 
-	if (size < 0)
-		return size;
-	if ((uint64_t)size > FILE_SIZE_MAX)
-		return -EFBIG;
-	set_size(file, size);
-	return 0;
+	return size > (int64_t)FILE_SIZE_MAX ? -EFBIG : size;
+}
+
+static void file_set_size(struct bdev *bdev, uint64_t size)
+{
+	set_size(to_file(bdev), size);
 }
 
 static const struct bdev_ops file_ops = {
 	.submit		= file_submit,
 	.seek_data	= file_seek_data,
 	.seek_hole	= file_seek_hole,
-	.revalidate	= file_revalidate,
+	.present_size	= file_present_size,
+	.set_size	= file_set_size,
 	.close		= file_close,
 };
 
 static const struct bdev_ops device_ops = {
 	.submit		= file_submit,
-	.revalidate	= file_revalidate,
+	.present_size	= file_present_size,
+	.set_size	= file_set_size,
 	.close		= file_close,
 };
 

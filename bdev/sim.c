@@ -325,7 +325,7 @@ static int64_t sim_seek(struct bdev *bdev, uint64_t pos, bool data)
 	mutex_lock(&sim->lock);
 	found = media_seek(&sim->media, pos, data);
 	mutex_unlock(&sim->lock);
-	return found;
+	return (int64_t)MIN(found, bdev_size(bdev));
 }
 
 static int64_t sim_seek_data(struct bdev *bdev, uint64_t pos)
@@ -348,8 +348,26 @@ static void sim_close(struct bdev *bdev)
 	free(sim);
 }
 
+static int64_t sim_present_size(struct bdev *bdev)
+{
+	struct sim *sim = to_sim(bdev);
+	uint64_t size;
+
+	mutex_lock(&sim->lock);
+	size = sim->present_size;
+	mutex_unlock(&sim->lock);
+	return (int64_t)size;
+}
+
+static void sim_set_size(struct bdev *bdev, uint64_t size)
+{
+	__atomic_store_n(&bdev->size, size, __ATOMIC_RELAXED);
+}
+
 static const struct bdev_ops sim_ops = {
 	.submit		= sim_submit,
+	.present_size	= sim_present_size,
+	.set_size	= sim_set_size,
 	.close		= sim_close,
 };
 
@@ -357,6 +375,8 @@ static const struct bdev_ops sim_sparse_ops = {
 	.submit		= sim_submit,
 	.seek_data	= sim_seek_data,
 	.seek_hole	= sim_seek_hole,
+	.present_size	= sim_present_size,
+	.set_size	= sim_set_size,
 	.close		= sim_close,
 };
 
@@ -379,6 +399,7 @@ int sim_new(const struct sim_params *params, const void *image,
 		return ret;
 	}
 	sim->params = *params;
+	sim->present_size = params->size;
 	mutex_init(&sim->lock, RANK_BDEV);
 	random_init(&sim->rnd, params->seed);
 	TAILQ_INIT(&sim->in_flight);

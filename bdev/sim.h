@@ -73,6 +73,12 @@ void sim_peek(const struct bdev *bdev, uint64_t pos, void *buf, uint64_t len);
 /* Change them behind everybody's back (bit rot, set-up of tests). */
 void sim_poke(struct bdev *bdev, uint64_t pos, const void *buf, uint64_t len);
 
+/*
+ * Have the outside resize the disk, to at most its first size: that is what
+ * present_size() answers from now on.  Contents behind the end become zero.
+ */
+void sim_resize(struct bdev *bdev, uint64_t size);
+
 /* Bytes allocated (sparse), and requests in flight. */
 uint64_t sim_allocated(const struct bdev *bdev);
 unsigned int sim_in_flight(const struct bdev *bdev);

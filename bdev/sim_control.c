@@ -138,6 +138,27 @@ unsigned int sim_in_flight(const struct bdev *bdev)
 	return n;
 }
 
+void sim_resize(struct bdev *bdev, uint64_t size)
+{
+	static const char zeroes[1u << SPACE_SHIFT];
+	struct sim *sim = to_sim(bdev);
+	uint64_t pos = size;
+
+	assert(size <= sim->params.size);
+	mutex_lock(&sim->lock);
+	while (pos < sim->present_size) {
+		uint64_t end = MIN(round_down64(pos, sizeof(zeroes)) +
+				   sizeof(zeroes), sim->params.size);
+
+		media_poke(&sim->media, pos, zeroes, end - pos);
+		if (sim->params.sparse && pos % sizeof(zeroes) == 0)
+			media_unmap(&sim->media, pos, end - pos);
+		pos = end;
+	}
+	sim->present_size = size;
+	mutex_unlock(&sim->lock);
+}
+
 void sim_set_observer(struct bdev *bdev,
 		      void (*fn)(void *arg, const struct bdev_req *req),
 		      void *arg)

@@ -108,6 +108,7 @@ struct sim {
 	struct mutex		lock;		/* RANK_BDEV */
 	/* Guarded by lock. */
 	struct media		media;
+	uint64_t		present_size;	/* see sim_resize() */
 	struct random		rnd;
 	struct bdev_req_list	in_flight;	/* in order of submission */
 	unsigned int		nr_in_flight;

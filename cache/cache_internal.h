@@ -64,15 +64,25 @@ uint32_t cache_alloc(struct cache *cache, unsigned int order);
 /* The same in a coroutine, waiting for writeback where it must. */
 uint32_t cache_alloc_wait(struct cache *cache, unsigned int order);
 
+/*
+ * Does [@pos, @pos + @len) lie in @vol?  Once it does, that stays true as long
+ * as a range lock over it is held.
+ */
+static inline bool volume_holds(const struct volume *vol, uint64_t pos,
+				uint64_t len)
+{
+	return likely(range_within(pos, len, volume_size(vol)));
+}
+
 /* Have every volume with dirty data written back. */
 void cache_kick_flushers(struct cache *cache);
 
 /*
  * Drop @vol's folios over whole blocks [@start, @end), dirty or not, waiting
  * for those locked or in flight.  In a coroutine, with the range held
- * exclusively.
+ * exclusively.  Returns how many dirty bytes that were.
  */
-void cache_drop_range(struct volume *vol, uint64_t start, uint64_t end);
+uint64_t cache_drop_range(struct volume *vol, uint64_t start, uint64_t end);
 
 /* volume_write() for a caller who holds the range exclusively; in modes with a
  * cache. */

@@ -114,9 +114,10 @@ int direct_read(struct volume *vol, uint64_t pos, uint32_t len,
 	unsigned int first = pv->nr;
 
 	while (len) {
-		uint64_t start = round_down64(pos, DIRECT_BLOCK);
+		uint64_t start = round_down64(pos, DIRECT_BLOCK), whole;
 		uint32_t off = (uint32_t)(pos - start);
 		uint32_t size, n;
+		struct range range;
 		struct folio *folio;
 		int ret;
 
@@ -125,10 +126,15 @@ int direct_read(struct volume *vol, uint64_t pos, uint32_t len,
 		if (!folio)
 			return -ENOBUFS;
 		n = MIN(len, size - off);
-		ret = read_blocks(vol, start,
-				  MIN(round_up64(off + n, DIRECT_BLOCK),
-				      vol->size - start),
-				  pool_data(pool, pool_frame(pool, folio)));
+		whole = round_up64(off + n, DIRECT_BLOCK);
+		range_lock_shared(&vol->range_lock, &range, start,
+				  start + whole);
+		ret = volume_holds(vol, pos, n) ?
+		      read_blocks(vol, start,
+				  MIN(whole, volume_size(vol) - start),
+				  pool_data(pool, pool_frame(pool, folio))) :
+		      -EINVAL;
+		range_unlock(&vol->range_lock, &range);
 		if (ret) {
 			pool_free(pool, pool_frame(pool, folio));
 			return ret;
@@ -162,17 +168,43 @@ static int read_edges(struct volume *vol, uint64_t pos, uint64_t end,
 		      uint64_t start, char *buf)
 {
 	uint64_t last = round_down64(end, DIRECT_BLOCK);
+	uint64_t size = volume_size(vol);
 	int ret = 0;
 
 	if (pos != start)
 		ret = read_blocks(vol, start, MIN((uint64_t)DIRECT_BLOCK,
-						  vol->size - start), buf);
-	if (!ret && end != last && end != vol->size &&
+						  size - start), buf);
+	if (!ret && end != last && end != size &&
 	    !(last == start && pos != start))
 		ret = read_blocks(vol, last, MIN((uint64_t)DIRECT_BLOCK,
-						 vol->size - last),
+						 size - last),
 				  buf + (last - start));
 	return ret;
+}
+
+/* Hold what a write of [@pos, @end) touches; returns where its blocks end, 0 if
+ * that is beyond the volume, which holds nothing. */
+static uint64_t hold_blocks(struct volume *vol, uint64_t pos, uint64_t end,
+			    struct range *range)
+{
+	uint64_t start = round_down64(pos, DIRECT_BLOCK);
+	uint64_t block_end = round_up64(end, DIRECT_BLOCK);
+
+	for (;;) {
+		uint64_t size = volume_size(vol);
+
+		if (end > size)
+			return 0;
+		if (pos == start && end == MIN(block_end, size))
+			range_lock_shared(&vol->range_lock, range, start,
+					  block_end);
+		else
+			range_lock_exclusive(&vol->range_lock, range, start,
+					     block_end);
+		if (size == volume_size(vol))
+			return MIN(block_end, size);
+		range_unlock(&vol->range_lock, range);
+	}
 }
 
 /* Write at most one bounce folio's worth from @pos on; bytes or -errno. */
@@ -193,12 +225,11 @@ static int64_t write_step(struct volume *vol, uint64_t pos, uint32_t len,
 	assert(folio);
 	buf = pool_data(pool, pool_frame(pool, folio));
 	end = MIN(pos + len, start + size);
-	whole_end = MIN(round_up64(end, DIRECT_BLOCK), vol->size);
-	if (pos == start && (end == whole_end))
-		range_lock_shared(&vol->range_lock, &range, start, whole_end);
-	else
-		range_lock_exclusive(&vol->range_lock, &range, start,
-				     whole_end);
+	whole_end = hold_blocks(vol, pos, end, &range);
+	if (!whole_end) {
+		pool_free(pool, pool_frame(pool, folio));
+		return -ENOSPC;
+	}
 	ret = read_edges(vol, pos, end, start, buf);
 	if (!ret) {
 		gather(iov, skip, buf + (pos - start), end - pos);
@@ -218,7 +249,9 @@ int direct_write(struct volume *vol, uint64_t pos, uint32_t len,
 				vol->store_ops->fua_by_write(vol));
 	uint32_t done = 0;
 
-	assert(range_within(pos, len, vol->size) && !vol->read_only);
+	assert(!vol->read_only);
+	if (!volume_holds(vol, pos, len))
+		return -ENOSPC;
 	while (done < len) {
 		int64_t n = write_step(vol, pos + done, len - done, iov, done,
 				       by_write ? BDEV_FUA : 0);

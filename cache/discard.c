@@ -28,6 +28,7 @@ enum drop {
 struct drop_copy {
 	struct folio	*spare;		/* to be copied into, or NULL */
 	bool		none;		/* memory is in pieces: there will be none */
+	uint64_t	lost;		/* dirty bytes dropped, out */
 };
 
 /* A copy in the place of @folio, whose reader keeps it. */
@@ -87,15 +88,22 @@ static enum drop drop_folio_locked(struct volume *vol, struct shard *shard,
 	uint64_t blocks = folio_blocks((uint32_t)(from - pos),
 				       (uint32_t)(to - from),
 				       vol->block_shift);
+	enum drop drop = DROP_DONE;
+	uint64_t dirty;
 
 	if ((folio->flags & FOLIO_LOCKED) || (folio->inflight & blocks)) {
 		shard_wait_locked(shard, folio);
 		return DROP_BUSY;
 	}
+	dirty = (uint64_t)__builtin_popcountll(folio->dirty & blocks) <<
+		vol->block_shift;
 	if (folio->inflight || (folio->uptodate & ~blocks))
-		return drop_part_locked(vol, shard, folio, blocks, copy);
-	shard_discard_locked(shard, vol, folio);
-	return DROP_DONE;
+		drop = drop_part_locked(vol, shard, folio, blocks, copy);
+	else
+		shard_discard_locked(shard, vol, folio);
+	if (drop == DROP_DONE)
+		copy->lost += dirty;
+	return drop;
 }
 
 static void free_spare(struct pool *pool, struct drop_copy *copy)
@@ -124,9 +132,10 @@ static void get_spare(struct volume *vol, unsigned int order,
 	}
 }
 
-/* Drop what the index has at @pos; returns the position behind it. */
+/* Drop what the index has at @pos; returns the position behind it and adds to
+ * *@lostp. */
 static uint64_t drop_at(struct volume *vol, uint64_t pos, uint64_t start,
-			uint64_t end)
+			uint64_t end, uint64_t *lostp)
 {
 	struct shard *shard = volume_shard(vol, pos);
 	uint64_t key = folio_key(vol->id, pos);
@@ -153,11 +162,13 @@ static uint64_t drop_at(struct volume *vol, uint64_t pos, uint64_t start,
 			get_spare(vol, order, &copy);
 	}
 	free_spare(&vol->cache->pool, &copy);
+	*lostp += copy.lost;
 	return next;
 }
 
 /* Walk all frames instead of all pages: for ranges larger than the cache. */
-static void drop_by_frames(struct volume *vol, uint64_t start, uint64_t end)
+static void drop_by_frames(struct volume *vol, uint64_t start, uint64_t end,
+			   uint64_t *lostp)
 {
 	struct cache *cache = vol->cache;
 	struct pool *pool = &cache->pool;
@@ -183,28 +194,29 @@ static void drop_by_frames(struct volume *vol, uint64_t start, uint64_t end)
 		if (key == KEY_NONE || key_volume(key) != vol->id)
 			continue;
 		if (pos < end && pos + FRAME_SIZE > start)
-			drop_at(vol, MAX(pos, start), start, end);
+			drop_at(vol, MAX(pos, start), start, end, lostp);
 	}
 	/* A folio that reaches beyond the range may have been replaced behind
 	 * our back, by who writes to its other part. */
-	drop_at(vol, start, start, end);
-	drop_at(vol, end - 1, start, end);
+	drop_at(vol, start, start, end, lostp);
+	drop_at(vol, end - 1, start, end, lostp);
 }
 
-void cache_drop_range(struct volume *vol, uint64_t start, uint64_t end)
+uint64_t cache_drop_range(struct volume *vol, uint64_t start, uint64_t end)
 {
-	uint64_t pos = start;
+	uint64_t pos = start, lost = 0;
 	unsigned int nr = 0;
 
 	if ((end - start) / FRAME_SIZE > vol->cache->pool.nr_frames / 4) {
-		drop_by_frames(vol, start, end);
-		return;
+		drop_by_frames(vol, start, end, &lost);
+		return lost;
 	}
 	while (pos < end) {
 		if (++nr % RELAX_PAGES == 0)
 			coroutine_relax();
-		pos = drop_at(vol, pos, start, end);
+		pos = drop_at(vol, pos, start, end, &lost);
 	}
+	return lost;
 }
 
 /* ---- zeroes as data ---- */
@@ -242,7 +254,7 @@ typedef int (*store_range_fn)(struct volume *vol, uint64_t pos, uint64_t len,
 /*
  * Whole blocks [@start, @end): out of the cache, then @fn of the store.  If it
  * cannot (*@datap is set), zeroes come as data, fast or not, before anybody
- * sees what the folios covered.
+ * sees what the folios covered.  1: the volume got another size, look again.
  */
 static int drop_and_call(struct volume *vol, uint64_t start, uint64_t end,
 			 unsigned int flags, store_range_fn fn, bool *datap)
@@ -250,7 +262,13 @@ static int drop_and_call(struct volume *vol, uint64_t start, uint64_t end,
 	struct range range;
 	int ret;
 
+	*datap = false;
 	range_lock_exclusive(&vol->range_lock, &range, start, end);
+	if (!volume_holds(vol, start, end - start) ||
+	    (!is_aligned64(end, FRAME_SIZE) && end != volume_size(vol))) {
+		range_unlock(&vol->range_lock, &range);
+		return 1;
+	}
 	cache_drop_range(vol, start, end);
 	ret = fn(vol, start, end - start, flags);
 	*datap = ret == -EOPNOTSUPP;
@@ -303,24 +321,29 @@ static void whole_blocks(const struct volume *vol, uint64_t pos, uint64_t len,
 	uint64_t end = pos + len;
 
 	*startp = round_up64(pos, FRAME_SIZE);
-	*endp = end == vol->size ? end : round_down64(end, FRAME_SIZE);
+	*endp = end == volume_size(vol) ? end : round_down64(end, FRAME_SIZE);
 	if (*startp >= *endp)
 		*startp = *endp = pos + len;
 }
 
+/* @error: of what reaches beyond the end. */
 static int discard_range(struct volume *vol, uint64_t pos, uint64_t len,
-			 unsigned int flags, store_range_fn fn)
+			 unsigned int flags, store_range_fn fn, int error)
 {
 	uint64_t start, end;
 	int ret = 0;
 
-	assert(range_within(pos, len, vol->size) && !vol->read_only);
-	whole_blocks(vol, pos, len, &start, &end);
-	if (start < end) {
-		ret = discard_blocks(vol, start, end, flags, fn);
-		if (ret)
-			return ret;
-	}
+	assert(!vol->read_only);
+	/* Again if the size has changed meanwhile. */
+	do {
+		if (!volume_holds(vol, pos, len))
+			return error;
+		whole_blocks(vol, pos, len, &start, &end);
+		if (start < end)
+			ret = discard_blocks(vol, start, end, flags, fn);
+	} while (ret > 0);
+	if (ret)
+		return ret;
 	if (pos < start)
 		ret = write_zeroes(vol, pos, start - pos, flags, volume_write);
 	if (!ret && end > start && end < pos + len)
@@ -346,7 +369,7 @@ int volume_trim(struct volume *vol, uint64_t pos, uint64_t len,
 		unsigned int flags)
 {
 	int ret = discard_range(vol, pos, len, flags & VOLUME_FUA,
-				unmap_or_zero);
+				unmap_or_zero, -EINVAL);
 
 	if (!ret)
 		volume_count(vol, trims, 1);
@@ -361,7 +384,8 @@ int volume_zero(struct volume *vol, uint64_t pos, uint64_t len,
 	/* Refused before anything is touched. */
 	if ((flags & VOLUME_FAST_ZERO) && !vol->can_fast_zero)
 		return -EOPNOTSUPP;
-	ret = discard_range(vol, pos, len, flags, vol->store_ops->zero);
+	ret = discard_range(vol, pos, len, flags, vol->store_ops->zero,
+			    -ENOSPC);
 	if (!ret)
 		volume_count(vol, zeroes, 1);
 	return ret;

@@ -31,7 +31,9 @@ int volume_extents(struct volume *vol, uint64_t pos, uint64_t len,
 	unsigned int max = *nrp, nr = 0;
 	int ret;
 
-	assert(max > 0 && range_within(pos, len, vol->size));
+	assert(max > 0);
+	if (!volume_holds(vol, pos, len))
+		return -EINVAL;
 	while ((ret = iomap_iter_next(&iter)) > 0) {
 		struct volume_extent ext = {
 			.len = iomap_iter_length(&iter),

@@ -200,7 +200,7 @@ static bool add_seg(struct fill *fill, struct folio *folio, uint64_t missing)
 	iov->iov_base = pool_data(pool, pool_frame(pool, folio)) +
 			((uint64_t)first << vol->block_shift);
 	/* The device ends where the volume does. */
-	iov->iov_len = MIN((uint64_t)seg->len, vol->size - seg->pos);
+	iov->iov_len = MIN((uint64_t)seg->len, volume_size(vol) - seg->pos);
 	fill->nr++;
 	return true;
 }
@@ -373,14 +373,18 @@ int64_t fill_run(struct iomap_iter *iter, uint64_t len, struct pinvec *pv,
 	struct fill fill = { .vol = vol, .iter = iter, .wait = wait };
 	struct range range;
 	bool held = iter->flags & IOMAP_RANGE_HELD;
-	uint64_t done = pos;
+	uint64_t done = pos, size;
 	int ret = 0;
 
 	if (!held)
 		range_lock_shared(&vol->range_lock, &range,
 				  round_down64(pos, FRAME_SIZE),
 				  round_up64(end, FRAME_SIZE));
-	collect(&fill, pos, end);
+	size = volume_size(vol);
+	if (pos < size)
+		collect(&fill, pos, MIN(end, round_up64(size, FRAME_SIZE)));
+	else
+		ret = -EINVAL;
 	if (fill.nr) {
 		ret = read_segs(&fill);
 		zero_tail(&fill);
@@ -428,15 +432,17 @@ int fill_range(struct volume *vol, uint64_t pos, uint64_t len,
 {
 	uint64_t block = UINT64_C(1) << vol->block_shift;
 	uint64_t start = round_down64(pos, block);
-	uint64_t end = MIN(round_up64(pos + len, block), vol->size);
+	uint64_t end = MIN(round_up64(pos + len, block), volume_size(vol));
 	struct iomap_iter iter = {
 		.vol = vol,
 		.pos = start,
-		.len = end - start,
+		.len = MAX(end, start) - start,
 		.flags = flags,
 	};
 	int ret;
 
+	if (start >= end)
+		return -EINVAL;
 	while ((ret = iomap_iter_next(&iter)) > 0)
 		iter.status = fill_body(&iter);
 	return ret;

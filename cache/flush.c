@@ -36,7 +36,7 @@ static int flush_pass(struct volume *vol)
 	struct writeback_control wbc = {
 		.sync = WB_SYNC_ALL,
 		.start = 0,
-		.end = vol->size,
+		.end = UINT64_MAX,
 	};
 	uint64_t failures = __atomic_load_n(&vol->failures, __ATOMIC_ACQUIRE);
 	struct range range;
@@ -45,10 +45,10 @@ static int flush_pass(struct volume *vol)
 	if (!volume_is_direct(vol)) {
 		/*
 		 * A trim drops dirty data first and unmaps then: between the
-		 * two neither the data nor the trim could be found here.
+		 * two neither the data nor the trim could be found here.  A
+		 * resize meanwhile may take data away, or move the end.
 		 */
-		range_lock_shared(&vol->range_lock, &range, 0,
-				  MAX(vol->size, UINT64_C(1)));
+		range_lock_shared(&vol->range_lock, &range, 0, UINT64_MAX);
 		ret = writeback_pages(vol, &wbc);
 		range_unlock(&vol->range_lock, &range);
 		writeback_wait(vol);

@@ -30,6 +30,7 @@ libcache_a_SOURCES = \
 	cache/range.h \
 	cache/read.c \
 	cache/readahead.c \
+	cache/resize.c \
 	cache/shard.c \
 	cache/shard.h \
 	cache/stage.c \

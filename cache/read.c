@@ -147,8 +147,7 @@ int volume_read_foreign(struct volume *vol, uint64_t pos, uint32_t len,
 	unsigned int nr = pv->nr;
 	uint32_t done = 0;
 
-	assert(range_within(pos, len, vol->size));
-	if (unlikely(volume_is_direct(vol)))
+	if (unlikely(volume_is_direct(vol) || !volume_holds(vol, pos, len)))
 		return -EAGAIN;
 	while (done < len) {
 		uint32_t n = pin_cached(vol, pos + done, len - done, pv,
@@ -246,7 +245,8 @@ int volume_read(struct volume *vol, uint64_t pos, uint32_t len,
 	struct range turn;
 	int ret;
 
-	assert(range_within(pos, len, vol->size));
+	if (!volume_holds(vol, pos, len))
+		return -EINVAL;
 	if (!volume_is_direct(vol))
 		readahead_miss(vol, ra, pos, len);
 	ret = read_pinned(vol, pos, len, pv, false);

@@ -88,7 +88,8 @@ int volume_prefetch(struct volume *vol, uint64_t pos, uint64_t len)
 {
 	uint64_t most = (uint64_t)vol->cache->pool.cache_pages * FRAME_SIZE / 4;
 
-	assert(range_within(pos, len, vol->size));
+	if (!volume_holds(vol, pos, len))
+		return -EINVAL;
 	/* More than that would evict its own beginning. */
 	len = MIN(len, most);
 	if (len && !volume_is_direct(vol))
@@ -127,13 +128,13 @@ static struct ra_stream *find_stream(struct readahead *ra, uint64_t pos,
 static void read_ahead(struct volume *vol, struct ra_stream *s)
 {
 	uint64_t from = MAX(s->ahead_pos, s->next_pos);
-	uint64_t len;
+	uint64_t size = volume_size(vol), len;
 
 	s->window = s->window ? MIN(s->window * 2, window_max(vol)) :
 				MIN(WINDOW_MIN, window_max(vol));
-	if (from >= vol->size || !s->window)
+	if (from >= size || !s->window)
 		return;
-	len = MIN((uint64_t)s->window, vol->size - from);
+	len = MIN((uint64_t)s->window, size - from);
 	if (prefetch_start(vol, from, len, true))
 		s->ahead_pos = from + len;
 }

@@ -138,7 +138,7 @@ int volume_stop(struct volume *vol)
 		coroutine_sleep_ns(NSEC_PER_MSEC);
 	hide_volume(vol);
 	flusher_stop(vol);
-	cache_drop_range(vol, 0, vol->size);
+	cache_drop_range(vol, 0, volume_size(vol));
 	leave_volume(vol);
 	fini_volume(vol);
 	vol->store_ops->release(vol);

@@ -71,6 +71,18 @@ struct store_ops {
 	/* Is a whole-block FUA write to a MAPPED range stable by BDEV_FUA alone?
 	 * NULL: yes. */
 	bool (*fua_by_write)(struct volume *vol);
+	/*
+	 * For a volume that may be resized: the size that it should have by
+	 * now, or -errno; cheap, from any thread, waits for nothing.  NULL: it
+	 * never changes.
+	 */
+	int64_t (*present_size)(struct volume *vol);
+	/*
+	 * It has @size from now on; vol->size still is the old one.  The range
+	 * from the page that the smaller one ends in is held exclusively, and
+	 * nothing is in flight there.  Does not wait.  NULL with present_size.
+	 */
+	void (*set_size)(struct volume *vol, uint64_t size);
 	/* Last call; frees the structure that embeds the volume.  Required. */
 	void (*release)(struct volume *vol);
 };
@@ -118,7 +130,8 @@ struct volume {
 	const struct iomap_ops		*iomap_ops;
 	const struct writeback_ops	*wb_ops;
 	const struct store_ops		*store_ops;
-	uint64_t			size;		/* bytes, exact */
+	uint64_t			size;		/* bytes, exact; atomic,
+							 * see volume_resize() */
 	unsigned int			block_shift;	/* 9..12: unit of the state bits */
 	enum volume_mode		mode;
 	bool				read_only;
@@ -159,6 +172,11 @@ struct volume {
 	errseq_t			wb_err;		/* see errseq.h */
 };
 
+static inline uint64_t volume_size(const struct volume *vol)
+{
+	return __atomic_load_n(&vol->size, __ATOMIC_ACQUIRE);
+}
+
 /* The sums over all slots, each field exact by itself. */
 void volume_get_stats(const struct volume *vol, struct volume_stats *stats);
 
@@ -184,6 +202,27 @@ int volume_start(struct volume *vol, struct cache *cache, struct loop *home);
  * gone all the same.
  */
 int volume_stop(struct volume *vol);
+
+/* ---- resizing ---- */
+
+/*
+ * The size that @vol should have by now, as the outside sees it, or -errno.
+ * Waits for nothing: who finds it different calls volume_resize().
+ */
+int64_t volume_present_size(struct volume *vol);
+
+/*
+ * Have @vol be of @size, which volume_present_size() answered; in a coroutine,
+ * while any requests run.  Those that reach beyond the end by the time they
+ * come to it are refused, in all calls below: -EINVAL (reads, trim, extents) or
+ * -ENOSPC (writes, zero).  Dirty data beyond it has nowhere to go and is
+ * discarded, *@lostp bytes of it.  Bytes that are new are those of the device.
+ *
+ * 1 if it had another size before, 0 if not, or -errno with the size as it was:
+ * -EFBIG, -EOPNOTSUPP, -EAGAIN (the outside has changed its mind), or what kept
+ * the block that was the last one from being written.
+ */
+int volume_resize(struct volume *vol, uint64_t size, uint64_t *lostp);
 
 /* ---- reading ---- */
 
@@ -306,8 +345,9 @@ struct stage {
 
 /*
  * Frames for a write of @len bytes at @pos; @len is not 0.  Returns 0, -EAGAIN
- * if the staging budget is used up for now (try again from a coroutine with
- * stage_alloc_wait()), or -ENOMEM, also if it could never hold @len.
+ * if the staging budget is used up for now, of which others leave half of the
+ * rest to it (try again from a coroutine with stage_alloc_wait()), or -ENOMEM,
+ * also if it could never hold @len.
  */
 int stage_alloc(struct volume *vol, uint64_t pos, uint32_t len,
 		struct stage **stagep);

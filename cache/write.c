@@ -75,7 +75,7 @@ static uint64_t partial_blocks(const struct volume *vol,
 	if (off & mask)
 		bits |= UINT64_C(1) << (off >> vol->block_shift);
 	if (((off + len) & mask) &&
-	    key_pos(folio->key) + off + len != vol->size)
+	    key_pos(folio->key) + off + len != volume_size(vol))
 		bits |= UINT64_C(1) << ((off + len - 1) >> vol->block_shift);
 	return bits;
 }
@@ -89,8 +89,8 @@ static void copy_in(struct write_ctx *ctx, struct folio *folio, uint32_t off,
 	uint32_t rest = -(off + len) & ((1u << vol->block_shift) - 1);
 
 	memcpy(to, from, len);
-	/* Beyond the volume's end a block is zero, on media too. */
-	if (rest && key_pos(folio->key) + off + len == vol->size)
+	/* Beyond the volume's end a new block is zero, on media too. */
+	if (rest && key_pos(folio->key) + off + len == volume_size(vol))
 		memset(to + len, 0, rest);
 }
 
@@ -258,8 +258,10 @@ static enum step write_step_locked(struct write_ctx *ctx, struct shard *shard,
 
 	if (!iomap_iter_valid(iter))
 		return STEP_STALE;
-	/* A trim is under way; those who wait hold the range and are beyond. */
-	if (ctx->nowait && !range_lock_quiet(&ctx->vol->range_lock))
+	/* A trim is under way, or one that made the volume smaller is over;
+	 * those who wait hold the range and are beyond. */
+	if (ctx->nowait && (!range_lock_quiet(&ctx->vol->range_lock) ||
+			    !volume_holds(ctx->vol, iter->pos, len)))
 		return STEP_BUSY;
 	if (ctx->stage) {
 		enum stage_swap swap;

@@ -46,9 +46,9 @@ static int write_inline(struct write_ctx *ctx, uint64_t pos, uint32_t len,
 	struct volume *vol = ctx->vol;
 	int ret;
 
-	assert(range_within(pos, len, vol->size) && !vol->read_only);
-	if (volume_is_direct(vol) || writes_through(vol, flags) ||
-	    !throttle_open(vol, len))
+	assert(!vol->read_only);
+	if (!volume_holds(vol, pos, len) || volume_is_direct(vol) ||
+	    writes_through(vol, flags) || !throttle_open(vol, len))
 		return -EAGAIN;
 	ctx->nowait = true;
 	/* Staged frames are about to become the cache's. */
@@ -119,7 +119,8 @@ static int write_piece(struct write_ctx *ctx, uint64_t pos, uint32_t len,
 	range_lock_shared(&vol->range_lock, &range,
 			  round_down64(pos, FRAME_SIZE),
 			  round_up64(pos + len, FRAME_SIZE));
-	ret = write_held(ctx, pos, len, flags);
+	ret = volume_holds(vol, pos, len) ?
+	      write_held(ctx, pos, len, flags) : -ENOSPC;
 	range_unlock(&vol->range_lock, &range);
 	/* What was not written never becomes dirty. */
 	if (ctx->promised)
@@ -134,7 +135,10 @@ static int write_wait(struct write_ctx *ctx, uint64_t pos, uint32_t len,
 	struct volume *vol = ctx->vol;
 	uint32_t done = 0;
 
-	assert(range_within(pos, len, vol->size) && !vol->read_only);
+	assert(!vol->read_only);
+	/* Refused as a whole, if it is known by now. */
+	if (!volume_holds(vol, pos, len))
+		return -ENOSPC;
 	ctx->nowait = false;
 	while (done < len) {
 		uint32_t n = len - done;

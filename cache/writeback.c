@@ -304,7 +304,7 @@ int writeback_folio(struct writepage_ctx *wpc, struct folio *folio,
 	while (block_run(blocks, &first, &nr)) {
 		uint64_t pos = start + ((uint64_t)first << vol->block_shift);
 		uint32_t len = (uint32_t)MIN((uint64_t)nr << vol->block_shift,
-					     vol->size - pos);
+					     volume_size(vol) - pos);
 		uint32_t done;
 		int ret = add_run(wpc, folio, pos, len, &done);
 

@@ -40,6 +40,29 @@ int nbd_get_extended_request(const void *buf, struct nbd_request *req)
 	return wire.magic == htobe32(NBD_EXTENDED_REQUEST_MAGIC) ? 0 : -EPROTO;
 }
 
+size_t nbd_put_request(void *buf, const struct nbd_request *req)
+{
+	struct nbd_wire_extended_request extended = {
+		.magic = htobe32(NBD_EXTENDED_REQUEST_MAGIC),
+		.flags = htobe16(req->flags), .type = htobe16(req->type),
+		.cookie = req->cookie,
+		.pos = htobe64(req->pos), .len = htobe64(req->len),
+	};
+	struct nbd_wire_request compact = {
+		.magic = htobe32(NBD_REQUEST_MAGIC),
+		.flags = extended.flags, .type = extended.type,
+		.cookie = req->cookie,
+		.pos = extended.pos, .len = htobe32((uint32_t)req->len),
+	};
+
+	if (req->extended) {
+		memcpy(buf, &extended, sizeof(extended));
+		return sizeof(extended);
+	}
+	memcpy(buf, &compact, sizeof(compact));
+	return sizeof(compact);
+}
+
 void nbd_get_status_payload(const void *buf, struct nbd_request *req,
 			    uint32_t *contextp)
 {

@@ -29,6 +29,9 @@ int nbd_get_request(const void *buf, struct nbd_request *req);
 /* NBD_EXTENDED_REQUEST_SIZE bytes.  The same. */
 int nbd_get_extended_request(const void *buf, struct nbd_request *req);
 
+/* The bytes of @req's head as they came, at @buf; returns how many. */
+size_t nbd_put_request(void *buf, const struct nbd_request *req);
+
 /*
  * Bytes that the client sends behind @req, right or wrong.  A WRITE has them
  * with extended headers too, whether it says so or not: QEMU's client, as of

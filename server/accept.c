@@ -26,11 +26,12 @@
 struct accept_event {
 	struct acceptor	*acceptor;
 	int		fd;
+	enum tls_mode	tls;
 	struct event	*readable;
 };
 
 struct acceptor {
-	void			(*accepted)(void *arg, int fd);
+	void			(*accepted)(void *arg, int fd, enum tls_mode tls);
 	void			*arg;
 	int			reserve_fd;	/* -1 while there is none */
 	struct event		*resume;
@@ -100,7 +101,7 @@ static bool accept_one(struct accept_event *ae)
 	int err = errno;
 
 	if (fd >= 0) {
-		ae->acceptor->accepted(ae->acceptor->arg, fd);
+		ae->acceptor->accepted(ae->acceptor->arg, fd, ae->tls);
 		return true;
 	}
 	switch (err) {
@@ -132,8 +133,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 }
 
 int acceptor_start(const struct listeners *set, struct event_base *base,
-		   void (*accepted)(void *arg, int fd), void *arg,
-		   struct acceptor **acceptorp)
+		   void (*accepted)(void *arg, int fd, enum tls_mode tls),
+		   void *arg, struct acceptor **acceptorp)
 {
 	struct acceptor *acceptor;
 
@@ -153,6 +154,7 @@ int acceptor_start(const struct listeners *set, struct event_base *base,
 
 		ae->acceptor = acceptor;
 		ae->fd = set->list[i].fd;
+		ae->tls = set->list[i].tls;
 		ae->readable = event_new(base, ae->fd, EV_READ | EV_PERSIST,
 					 on_readable, ae);
 		if (!ae->readable)

@@ -9,6 +9,8 @@
 
 #include "base/base.h"
 #include "server/access.h"
+#include "server/dn.h"
+#include "server/identity.h"
 #include "server/options.h"
 
 #define V4_BITS		32
@@ -24,7 +26,8 @@ static const uint8_t mapped_prefix[MAPPED_BITS / 8] = {
 static int bad_rule(const char *what, const char *text, char **errorp)
 {
 	return option_error(errorp, "%s: '%s' is not uid:N, gid:N, cid:N, an "
-			    "IP address, ADDRESS/BITS or 'any'", what, text);
+			    "IP address, ADDRESS/BITS, dn:NAME, san:KIND:NAME, "
+			    "psk:USER or 'any'", what, text);
 }
 
 /* Are the bits of @addr from @bits on all zero? */
@@ -114,6 +117,45 @@ static int parse_id(struct access_rule *rule, enum access_kind kind,
 	return 0;
 }
 
+static int parse_dn(struct access_rule *rule, const char *what,
+		    const char *text, char **errorp)
+{
+	const char *why = NULL;
+	int ret = dn_from_text(strchr(text, ':') + 1, &rule->name, &why);
+
+	rule->kind = ACCESS_DN;
+	if (ret != -EINVAL)
+		return ret;
+	return option_error(errorp, "%s: '%s' is not dn: and a name such as "
+			    "CN=alice,O=Example: %s", what, text, why);
+}
+
+static int parse_san(struct access_rule *rule, const char *what,
+		     const char *text, char **errorp)
+{
+	rule->kind = ACCESS_SAN;
+	rule->name = san_from_text(strchr(text, ':') + 1);
+	if (rule->name)
+		return 0;
+	if (errno != EINVAL)
+		return -ENOMEM;
+	return option_error(errorp, "%s: '%s' is not san:DNS:NAME, "
+			    "san:URI:NAME or san:email:NAME", what, text);
+}
+
+static int parse_psk(struct access_rule *rule, const char *what,
+		     const char *text, char **errorp)
+{
+	const char *user = strchr(text, ':') + 1;
+
+	if (!*user)
+		return option_error(errorp, "%s: '%s' names no user", what,
+				    text);
+	rule->kind = ACCESS_PSK;
+	rule->name = strdup(user);
+	return rule->name ? 0 : -ENOMEM;
+}
+
 static int parse_rule(struct access_rule *rule, const char *what,
 		      const char *text, char **errorp)
 {
@@ -126,18 +168,27 @@ static int parse_rule(struct access_rule *rule, const char *what,
 		return parse_id(rule, ACCESS_GID, what, text, errorp);
 	if (strncmp(text, "cid:", 4) == 0)
 		return parse_id(rule, ACCESS_CID, what, text, errorp);
+	if (strncmp(text, "dn:", 3) == 0)
+		return parse_dn(rule, what, text, errorp);
+	if (strncmp(text, "san:", 4) == 0)
+		return parse_san(rule, what, text, errorp);
+	if (strncmp(text, "psk:", 4) == 0)
+		return parse_psk(rule, what, text, errorp);
 	return parse_network(rule, what, text, errorp);
 }
 
 /* ---- lists ---- */
 
+/* Takes what @rule owns over, also on failure. */
 static int add_rule(struct access *access, const struct access_rule *rule)
 {
 	struct access_rule *rules;
 
 	rules = realloc(access->rules, (access->nr + 1) * sizeof(*rules));
-	if (!rules)
+	if (!rules) {
+		free(rule->name);
 		return -ENOMEM;
+	}
 	access->rules = rules;
 	rules[access->nr++] = *rule;
 	return 0;
@@ -161,8 +212,16 @@ int access_copy(struct access *to, const struct access *from)
 	int ret = 0;
 
 	memset(to, 0, sizeof(*to));
-	for (unsigned int i = 0; i < from->nr && !ret; i++)
-		ret = add_rule(to, &from->rules[i]);
+	for (unsigned int i = 0; i < from->nr && !ret; i++) {
+		struct access_rule rule = from->rules[i];
+
+		if (rule.name)
+			rule.name = strdup(rule.name);
+		if (from->rules[i].name && !rule.name)
+			ret = -ENOMEM;
+		else
+			ret = add_rule(to, &rule);
+	}
 	if (ret)
 		access_fini(to);
 	return ret;
@@ -170,6 +229,8 @@ int access_copy(struct access *to, const struct access *from)
 
 void access_fini(struct access *access)
 {
+	for (unsigned int i = 0; i < access->nr; i++)
+		free(access->rules[i].name);
 	free(access->rules);
 	memset(access, 0, sizeof(*access));
 }
@@ -195,6 +256,23 @@ static bool in_group(const struct peer *peer, gid_t gid)
 	return false;
 }
 
+static bool name_matches(const struct access_rule *rule,
+			 const struct identity *identity)
+{
+	switch (rule->kind) {
+	case ACCESS_DN:
+		return identity->subject &&
+			strcmp(identity->subject, rule->name) == 0;
+	case ACCESS_SAN:
+		return identity_has_name(identity, rule->name);
+	case ACCESS_PSK:
+		return identity->user &&
+			strcmp(identity->user, rule->name) == 0;
+	default:
+		return false;
+	}
+}
+
 static bool rule_matches(const struct access_rule *rule,
 			 const struct peer *peer)
 {
@@ -213,6 +291,10 @@ static bool rule_matches(const struct access_rule *rule,
 	case ACCESS_V6:
 		return peer->kind == PEER_V6 &&
 			same_prefix(peer->addr, rule->addr, rule->bits);
+	case ACCESS_DN:
+	case ACCESS_SAN:
+	case ACCESS_PSK:
+		return peer->identity && name_matches(rule, peer->identity);
 	}
 	return false;
 }
@@ -225,10 +307,15 @@ bool access_allows(const struct access *access, const struct peer *peer)
 	return !access->nr;
 }
 
-bool access_asks_groups(const struct access *access)
+bool access_has(const struct access *access, enum access_kind kind)
 {
 	for (unsigned int i = 0; i < access->nr; i++)
-		if (access->rules[i].kind == ACCESS_GID)
+		if (access->rules[i].kind == kind)
 			return true;
 	return false;
+}
+
+bool access_asks_groups(const struct access *access)
+{
+	return access_has(access, ACCESS_GID);
 }

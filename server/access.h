@@ -9,6 +9,11 @@
  *				groups, supplementary ones too
  *	cid:N			the context id of a vsock client
  *	ADDRESS[/BITS]		of IPv4 or IPv6; compared as bits, never as text
+ *	dn:NAME  san:KIND:NAME	the subject of the client's certificate, or one
+ *				of its alternative names, once it was verified
+ *	psk:USER		whose shared key the client knows
+ *
+ * Names match as wholes, never by how they begin.
  *
  * An IPv4 address mapped into IPv6 is one of IPv4, in a rule and in a peer
  * alike, so that it matters to nobody which kind of socket took the client.
@@ -31,6 +36,9 @@ enum access_kind {
 	ACCESS_CID,
 	ACCESS_V4,
 	ACCESS_V6,
+	ACCESS_DN,
+	ACCESS_SAN,
+	ACCESS_PSK,
 };
 
 struct access_rule {
@@ -38,6 +46,7 @@ struct access_rule {
 	uint8_t			bits;		/* of the prefix */
 	uint8_t			addr[16];	/* zero behind the prefix */
 	uint32_t		id;		/* uid, gid or cid */
+	char			*name;		/* owned, as identity.h has it */
 };
 
 /* Zeroed, it is empty, which lets everybody in. */
@@ -57,6 +66,8 @@ void access_fini(struct access *access);
 
 bool access_allows(const struct access *access, const struct peer *peer);
 
+/* Is there any rule of that kind? */
+bool access_has(const struct access *access, enum access_kind kind);
 /* Is there any rule about groups? */
 bool access_asks_groups(const struct access *access);
 

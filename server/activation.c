@@ -190,10 +190,10 @@ static int be_single(struct options *opt, const struct listen_option *listen)
 		return not_served(opt, listen, "is a client's connected "
 				  "socket, and one client is served alone: "
 				  "leave out the other listeners");
-	if (opt->style != RUN_FOREGROUND)
+	if (opt->style != RUN_FOREGROUND || opt->handoff)
 		return not_served(opt, listen, "is a client's connected "
-				  "socket, which excludes --run and "
-				  "--daemonize");
+				  "socket, which excludes --run, "
+				  "--daemonize and --handoff");
 	opt->style = RUN_SINGLE;
 	opt->single_fd = listen->fd;
 	drop_listens(opt);

@@ -139,7 +139,7 @@ size_t conn_held_max(const struct conn *conn)
 
 /* ---- the tail ---- */
 
-static char *tail_data(struct conn *conn)
+char *conn_tail_data(struct conn *conn)
 {
 	return (conn->tail ? conn->tail : conn->tail_small) + conn->tail_off;
 }
@@ -168,12 +168,20 @@ static void tail_save(struct conn *conn, const char *p, size_t len)
 	conn->tail_len = len;
 }
 
+void conn_tail_set(struct conn *conn, char *buf, size_t len)
+{
+	tail_drop(conn);
+	conn->tail = buf;
+	conn->tail_size = conn->tail_len = len;
+}
+
 /* ---- input ---- */
 
 /* Could input be parsed if there were any? */
 static bool can_parse(const struct conn *conn)
 {
 	return !conn->dead && !conn->finishing && !conn->stage_wait &&
+		!conn->size_wait && !conn->cl->freezing &&
 		(conn->phase == TRANSMISSION || !conn->blocked);
 }
 
@@ -195,7 +203,7 @@ static size_t parse(struct conn *conn, const char *p, size_t len)
 
 static void parse_tail(struct conn *conn)
 {
-	size_t used = parse(conn, tail_data(conn), conn->tail_len);
+	size_t used = parse(conn, conn_tail_data(conn), conn->tail_len);
 
 	if (used == conn->tail_len) {
 		tail_drop(conn);
@@ -227,7 +235,7 @@ static ssize_t recv_plain(struct conn *conn, bool *fullp)
 	if (conn->recv_max > HELD_MIN)
 		want = MIN(want, conn_held_max(conn));
 	if (have)
-		memcpy(conn->cl->recv_buf, tail_data(conn), have);
+		memcpy(conn->cl->recv_buf, conn_tail_data(conn), have);
 	iov = (struct iovec){ conn->cl->recv_buf + have, want };
 	n = conn_recv(conn, &iov, 1);
 	if (n <= 0)
@@ -428,6 +436,8 @@ static void on_turn_end(struct turn_hook *hook)
 			turn(conn);
 		conn_put(conn);
 	}
+	if (unlikely(pool->cl->freezing))
+		conn_loop_try_freeze(pool->cl);
 }
 
 /* ---- life ---- */
@@ -515,23 +525,7 @@ static struct conn *conn_alloc(struct conn_loop *cl, int in_fd, int out_fd)
 	return conn;
 }
 
-/* Greet the client and wait for it.  Kills on failure. */
-static int conn_greet(struct conn *conn)
-{
-	char greeting[sizeof(struct nbd_greeting)];
-
-	if (event_add(&conn->ev_read, NULL)) {
-		conn_kill(conn);
-		return -EINVAL;
-	}
-	conn->reading = true;
-	timeout_handshake(conn);
-	reply_bytes(conn, greeting, nbd_put_greeting(greeting));
-	output_flush(conn);
-	return conn->dead ? -ECONNRESET : 0;
-}
-
-int conn_start(struct conn_loop *cl, int in_fd, int out_fd)
+int conn_new(struct conn_loop *cl, int in_fd, int out_fd, struct conn **connp)
 {
 	const struct export_table *exports = cl->shared->exports;
 	bool in_is_socket = false, out_is_socket = false;
@@ -560,15 +554,44 @@ int conn_start(struct conn_loop *cl, int in_fd, int out_fd)
 	TAILQ_INSERT_TAIL(&cl->conns, conn, link);
 	cl->nr_conns++;
 	conn_get(conn);
-	ret = conn_greet(conn);
-	conn_put(conn);
-	return ret;
+	*connp = conn;
+	return 0;
 
 out_uncount:
 	uncount_conn(cl->shared, &peer);
 out_close:
 	peer_fini(&peer);
 	close_fds(in_fd, out_fd);
+	return ret;
+}
+
+/* Greet the client and wait for it.  Kills on failure. */
+static int conn_greet(struct conn *conn)
+{
+	char greeting[sizeof(struct nbd_greeting)];
+
+	if (event_add(&conn->ev_read, NULL)) {
+		conn_kill(conn);
+		return -EINVAL;
+	}
+	conn->reading = true;
+	timeout_handshake(conn);
+	reply_bytes(conn, greeting, nbd_put_greeting(greeting));
+	output_flush(conn);
+	return conn->dead ? -ECONNRESET : 0;
+}
+
+int conn_start(struct conn_loop *cl, int in_fd, int out_fd, enum tls_mode tls)
+{
+	struct conn *conn;
+	int ret;
+
+	ret = conn_new(cl, in_fd, out_fd, &conn);
+	if (ret)
+		return ret;
+	conn->tls_least = tls;
+	ret = conn_greet(conn);
+	conn_put(conn);
 	return ret;
 }
 

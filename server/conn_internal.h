@@ -5,7 +5,7 @@
  * conn.c has its life and its input, handshake.c the options, transmit.c the
  * requests as they are parsed, request.c those that must wait, reply.c what is
  * answered, output.c how it leaves, timeout.c the client's delays, conn_tls.c
- * what is different under TLS.
+ * what is different under TLS, conn_handoff.c how all of it comes to rest.
  *
  *	                      HANDSHAKE_TLS
  *	                        ^       |	STARTTLS, once
@@ -145,6 +145,10 @@ struct conn_pool {
 	struct turn_hook	hook;
 	struct timer		deadline;	/* of draining */
 	bool			past_deadline;
+	struct timer		freeze_timer;	/* see conn_loop_freeze() */
+	uint64_t		freeze_limit_ns;
+	void			(*freeze_done)(void *arg, bool frozen);
+	void			*freeze_arg;
 	TAILQ_HEAD(, conn)	todo;		/* look at these this turn */
 	unsigned int		inflight;
 	STAILQ_HEAD(, out_chunk) chunks;	/* free ones */
@@ -201,6 +205,8 @@ struct conn {
 	uint32_t		stage_left;
 	uint64_t		stage_limit_ns;	/* when it should be complete */
 	bool			stage_wait;	/* a coroutine waits for one */
+	bool			size_wait;	/* one looks after its export's */
+	bool			size_looked;	/* and has for this option */
 
 	/* Output.  While a simple reply is sent in pieces, its request owns
 	 * the stream and what others say is held back. */
@@ -224,6 +230,7 @@ struct conn {
 	unsigned int		nr_exports;
 
 	/* Handshake. */
+	enum tls_mode		tls_least;	/* of where it came in */
 	uint32_t		client_flags;
 	unsigned int		nr_options;
 	uint64_t		option_bytes;
@@ -247,6 +254,12 @@ static inline void conn_get(struct conn *conn)
 	conn->refs++;
 }
 void conn_put(struct conn *conn);
+/* A connection that waits for nothing yet, and a reference to it, on two
+ * descriptors that it takes over, as conn_start(). */
+int conn_new(struct conn_loop *cl, int in_fd, int out_fd, struct conn **connp);
+/* Input that is not parsed yet; @buf, of @len bytes, is taken over. */
+char *conn_tail_data(struct conn *conn);
+void conn_tail_set(struct conn *conn, char *buf, size_t len);
 /* Close at once.  The caller holds a reference. */
 void conn_kill(struct conn *conn);
 /* Have the connection's output sent and its input gone on with before the
@@ -286,6 +299,11 @@ static inline uint32_t conn_piece_max(const struct conn *conn)
 	return conn_is_tight(conn) ? HELD_MIN : PIECE_MAX;
 }
 
+/* conn_handoff.c: at the end of a turn of a loop that is freezing; make input
+ * of what is received of conn->stage, may kill. */
+void conn_loop_try_freeze(struct conn_loop *cl);
+void conn_unstage(struct conn *conn);
+
 /* conn_tls.c: go on with the TLS handshake, of a client that is in it; may
  * kill. */
 void conn_tls_handshake(struct conn *conn);
@@ -304,9 +322,17 @@ void timeout_watch(struct conn *conn);
  * long. */
 uint64_t timeout_stage_limit(const struct conn *conn);
 
-/* handshake.c: take up what is complete in [@p, @p + @len), return how much
+/* handshake.c: the flags of @export for a client that agreed on such replies
+ * and on base:allocation. */
+uint16_t transmission_flags(bool structured, bool extended, bool allocation,
+			    const struct export *export);
+/* Take up what is complete in [@p, @p + @len), return how much
  * that was; may kill. */
 size_t handshake_parse(struct conn *conn, const char *p, size_t len);
+
+/* export_size.c: true if the option for @export has to be taken up anew a
+ * little later, as the export gets another size right now. */
+bool export_size_wait(struct conn *conn, struct export *export);
 
 /* transmit.c */
 void transmit_start(struct conn *conn, struct export *export);
@@ -378,5 +404,11 @@ void output_flush(struct conn *conn);
 void output_resume(struct conn *conn);
 /* Drop everything unsent. */
 void output_drop(struct conn *conn);
+/* Unpin all that is not sent; false if there is no memory for its copy. */
+bool output_own_all(struct conn *conn);
+/* Copy all that is not sent, out.bytes, to @p. */
+void output_copy(const struct conn *conn, char *p);
+/* Have a copy of @p, of @len bytes, sent.  0 or -ENOMEM. */
+int output_from_copy(struct conn *conn, const void *p, size_t len);
 
 #endif

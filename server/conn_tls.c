@@ -64,6 +64,16 @@ static void tell(const struct conn *conn)
 	turned_away(text);
 }
 
+/* The client is who it has proved to be: what there is for it changes. */
+static int identify(struct conn *conn)
+{
+	int ret = tls_identity(conn->tls, &conn->peer.identity);
+
+	conn->nr_exports = export_count(conn->cl->shared->exports,
+					&conn->peer);
+	return ret;
+}
+
 void conn_tls_handshake(struct conn *conn)
 {
 	int ret = 0;
@@ -76,6 +86,8 @@ void conn_tls_handshake(struct conn *conn)
 	}
 	if (!ret)
 		ret = tls_handshake(conn->tls);
+	if (!ret)
+		ret = identify(conn);
 	if (!ret) {
 		conn->phase = HANDSHAKE_OPTION;
 	} else if (ret != -EAGAIN) {

@@ -15,7 +15,8 @@
 #include "server/options.h"
 
 #define BLOCK_MIN_MAX	(UINT64_C(64) << 10)
-#define TEXT_MAX	4096	/* bytes of a description on the wire */
+/* Bytes of a description: on the wire its UUID follows. */
+#define TEXT_MAX	(4096 - EXPORT_UUID_NOTE)
 
 static const char *const mode_names[] = VOLUME_MODE_NAMES;
 
@@ -147,7 +148,7 @@ int export_option_from_argument(struct export_option *exp, const char *arg,
 
 enum export_key {
 	KEY_NAME, KEY_PATH, KEY_MODE, KEY_READ_ONLY, KEY_DESCRIPTION,
-	KEY_BLOCK_SIZE, KEY_ALLOW, KEY_TLS, NR_KEYS,
+	KEY_BLOCK_SIZE, KEY_UUID, KEY_ALLOW, KEY_TLS, NR_KEYS,
 };
 
 static const char *const key_names[NR_KEYS] = {
@@ -157,6 +158,7 @@ static const char *const key_names[NR_KEYS] = {
 	[KEY_READ_ONLY]		= "read-only",
 	[KEY_DESCRIPTION]	= "description",
 	[KEY_BLOCK_SIZE]	= "block-size",
+	[KEY_UUID]		= "uuid",
 	[KEY_ALLOW]		= "allow",
 	[KEY_TLS]		= "tls",
 };
@@ -167,7 +169,7 @@ static int unknown_key(const char *key, char **errorp)
 
 	return option_error(errorp, "--export: unknown key '%s'%s%s%s; the "
 			    "keys are name, path, mode, read-only, "
-			    "description, block-size, allow and tls", key,
+			    "description, block-size, uuid, allow and tls", key,
 			    near ? ", did you mean '" : "", near ? near : "",
 			    near ? "'?" : "");
 }
@@ -234,6 +236,12 @@ static int set_key(struct export_option *exp, enum export_key key,
 		return set_description(exp, value, errorp);
 	case KEY_BLOCK_SIZE:
 		return set_block_min(exp, value, errorp);
+	case KEY_UUID:
+		if (uuid_parse(value, exp->uuid))
+			return 0;
+		return option_error(errorp, "--export: uuid='%.60s' is no "
+				    "UUID, like 6f9619ff-8b86-4d01-b42d-"
+				    "00c04fc964ff", value);
 	case KEY_ALLOW:
 		return access_add(&exp->access, "--export: allow", value,
 				  errorp);

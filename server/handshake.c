@@ -60,8 +60,8 @@ static bool has_allocation(const struct conn *conn, const struct export *export)
 	return conn->meta_allocation && conn->meta_export == export;
 }
 
-static uint16_t export_flags(const struct conn *conn,
-			     const struct export *export)
+uint16_t transmission_flags(bool structured, bool extended, bool allocation,
+			    const struct export *export)
 {
 	uint16_t flags = NBD_HAS_FLAGS | NBD_SEND_FLUSH | NBD_SEND_FUA |
 		NBD_CAN_MULTI_CONN | NBD_SEND_CACHE;
@@ -71,13 +71,21 @@ static uint16_t export_flags(const struct conn *conn,
 	else
 		flags |= NBD_SEND_TRIM | NBD_SEND_WRITE_ZEROES |
 			NBD_SEND_FAST_ZERO;
-	if (conn->session.structured)
+	if (structured)
 		flags |= NBD_SEND_DF;
-	if (conn->session.extended && has_allocation(conn, export))
+	if (extended && allocation)
 		flags |= NBD_BLOCK_STATUS_PAYLOAD;
 	if (export->vol->rotational)
 		flags |= NBD_ROTATIONAL;
 	return flags;
+}
+
+static uint16_t export_flags(const struct conn *conn,
+			     const struct export *export)
+{
+	return transmission_flags(conn->session.structured,
+				  conn->session.extended,
+				  has_allocation(conn, export), export);
 }
 
 /* Begin to transmit; the last answer to an option is already queued. */
@@ -87,7 +95,7 @@ static void enter(struct conn *conn, struct export *export)
 
 	timer_cancel(&conn->timeout);
 	peer_fini(&conn->peer);
-	session->size = export->vol->size;
+	session->size = volume_size(export->vol);
 	session->block_min = export->block_min;
 	session->payload_max = PAYLOAD_MAX;
 	session->flags = export_flags(conn, export);
@@ -95,10 +103,20 @@ static void enter(struct conn *conn, struct export *export)
 	transmit_start(conn, export);
 }
 
-/* May a client that speaks as this one does use @export? */
+/* May a client that speaks as this one does use @export?  Of the export and the
+ * listener, the stricter one counts. */
 static bool fits_tls(const struct conn *conn, const struct export *export)
 {
-	return conn->tls ? export->tls != TLS_OFF : export->tls != TLS_REQUIRE;
+	enum tls_mode mode = MAX(export->tls, conn->tls_least);
+
+	return conn->tls ? mode != TLS_OFF : mode != TLS_REQUIRE;
+}
+
+/* Is there anything that needs TLS? */
+static bool some_need_tls(const struct conn *conn)
+{
+	return conn->tls_least == TLS_REQUIRE ||
+		conn->cl->shared->exports->nr_tls_only;
 }
 
 /* The export, or NULL with *@errorp what to answer.  Without TLS, a name that
@@ -111,7 +129,7 @@ static struct export *find(const struct conn *conn, const char *name,
 
 	if (likely(export && fits_tls(conn, export)))
 		return export;
-	if (!conn->tls && table->nr_tls_only)
+	if (!conn->tls && some_need_tls(conn))
 		*errorp = NBD_REP_ERR_TLS_REQD;
 	else
 		*errorp = export ? NBD_REP_ERR_POLICY : NBD_REP_ERR_UNKNOWN;
@@ -123,8 +141,18 @@ static bool must_start_tls(const struct conn *conn)
 {
 	const struct export_table *table = conn->cl->shared->exports;
 
-	return unlikely(table->nr_tls_only) && !conn->tls &&
-		table->nr_tls_only == table->nr;
+	return !conn->tls && (conn->tls_least == TLS_REQUIRE ||
+			      (table->nr && table->nr_tls_only == table->nr));
+}
+
+/* Is there nothing that this client could use with TLS? */
+static bool must_stay_plain(const struct conn *conn)
+{
+	const struct export_table *table = conn->cl->shared->exports;
+
+	return !conn->cl->shared->tls ||
+		(conn->tls_least == TLS_OFF &&
+		 table->nr_plain_only == table->nr);
 }
 
 /* ---- options ---- */
@@ -143,7 +171,7 @@ static void do_export_name(struct conn *conn, const char *name, size_t len)
 		conn->finishing = true;
 		return;
 	}
-	reply_bytes(conn, buf, nbd_put_export_name(buf, export->vol->size,
+	reply_bytes(conn, buf, nbd_put_export_name(buf, volume_size(export->vol),
 					export_flags(conn, export)));
 	if (!(conn->client_flags & NBD_NO_ZEROES))
 		reply_bytes(conn, zeroes, sizeof(zeroes));
@@ -197,7 +225,7 @@ static uint32_t do_info(struct conn *conn, uint32_t option, const char *data,
 	if (!export)
 		return error;
 	reply_bytes(conn, buf,
-		    nbd_put_info_export(buf, option, export->vol->size,
+		    nbd_put_info_export(buf, option, volume_size(export->vol),
 					export_flags(conn, export)));
 	/* Unasked too where a client would run into it. */
 	if (req.wants_block_size || export->block_min > 1)
@@ -316,7 +344,7 @@ static uint32_t answer_starttls(const struct conn *conn,
 		return NBD_REP_ERR_SHUTDOWN;
 	if (req->len || conn->tls)
 		return NBD_REP_ERR_INVALID;
-	return conn->cl->shared->tls ? NBD_REP_ACK : NBD_REP_ERR_UNSUP;
+	return must_stay_plain(conn) ? NBD_REP_ERR_UNSUP : NBD_REP_ACK;
 }
 
 /* What to say to an option whose data is of no interest. */
@@ -391,6 +419,26 @@ static const char *refuse_option(const struct conn *conn,
 	return NULL;
 }
 
+/* Must this option, whose answer has a size in it, wait for that? */
+static bool waits_for_size(struct conn *conn, uint32_t option,
+			   const char *data, size_t len)
+{
+	struct nbd_info_request req = { .name = data, .name_len = len };
+	struct export *export;
+	uint32_t error;
+
+	if (conn->cl->draining)
+		return false;
+	if (option == NBD_OPT_INFO || option == NBD_OPT_GO) {
+		if (nbd_get_info(data, len, &req))
+			return false;
+	} else if (option != NBD_OPT_EXPORT_NAME) {
+		return false;
+	}
+	export = find(conn, req.name, req.name_len, &error);
+	return export && export_size_wait(conn, export);
+}
+
 static size_t parse_option(struct conn *conn, const char *p, size_t len)
 {
 	const size_t head = sizeof(struct nbd_option_head);
@@ -408,6 +456,8 @@ static size_t parse_option(struct conn *conn, const char *p, size_t len)
 	whole = needs_data(req.option) && req.len <= OPTION_DATA_MAX &&
 		!must_start_tls(conn);
 	if (whole && len - head < req.len)
+		return 0;
+	if (whole && waits_for_size(conn, req.option, p + head, req.len))
 		return 0;
 	conn->nr_options++;
 	conn->option_bytes += req.len;

@@ -42,12 +42,14 @@ static void listener_fini(struct listener *listener)
 	if (listener->fd >= 0)
 		close(listener->fd);
 	/* Somebody may have put another socket in the place of ours. */
-	if (listener->ino && lstat(listener->path, &st) == 0 &&
+	if (listener->ino && !listener->lent &&
+	    lstat(listener->path, &st) == 0 &&
 	    st.st_dev == listener->dev && st.st_ino == listener->ino)
 		unlink(listener->path);
-	if (listener->private_dir)
+	if (listener->private_dir && !listener->lent)
 		rmdir(listener->private_dir);
 	free(listener->private_dir);
+	free(listener->asked);
 	free(listener->fd_name);
 	free(listener->path);
 	free(listener->host);
@@ -57,6 +59,11 @@ static void listeners_truncate(struct listeners *set, unsigned int nr)
 {
 	while (set->nr > nr)
 		listener_fini(&set->list[--set->nr]);
+}
+
+void listeners_drop_last(struct listeners *set)
+{
+	listeners_truncate(set, set->nr - 1);
 }
 
 void listeners_close(struct listeners *set)
@@ -262,33 +269,83 @@ static int listen_tcp(struct listeners *set, const struct listen_option *opt,
 	return ret;
 }
 
-int listeners_open(struct listeners *set, const struct listen_option *opts,
-		   unsigned int nr_opts, char **errorp)
+static int listen_on(struct listeners *set, const struct listen_option *opt,
+		     char **errorp)
+{
+	switch (opt->kind) {
+	case LISTEN_TCP:
+	case LISTEN_LOOPBACK:
+		return listen_tcp(set, opt, errorp);
+	case LISTEN_UNIX:
+		return listen_unix(set, opt->path, errorp);
+	case LISTEN_PRIVATE:
+		return listen_private(set, errorp);
+	case LISTEN_VSOCK:
+		return listen_vsock(set, opt, errorp);
+	case LISTEN_FD:
+		return listen_fd(set, opt, errorp);
+	}
+	return -EINVAL;
+}
+
+/* By now there are listeners for @opt, from @first on. */
+static int note_asked(struct listeners *set, unsigned int first,
+		      const struct listen_option *opt)
+{
+	for (unsigned int i = first; i < set->nr; i++) {
+		struct listener *listener = &set->list[i];
+
+		listener->tls = opt->tls;
+		if (!listener->asked)
+			listener->asked = listen_asked(opt);
+		if (!listener->asked)
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int listeners_take(struct listeners *set, struct listeners *passed,
+		   const struct listen_option *opts, unsigned int nr_opts,
+		   char **errorp)
 {
 	int ret = 0;
 
 	memset(set, 0, sizeof(*set));
 	for (unsigned int i = 0; i < nr_opts && !ret; i++) {
-		switch (opts[i].kind) {
-		case LISTEN_TCP:
-		case LISTEN_LOOPBACK:
-			ret = listen_tcp(set, &opts[i], errorp);
-			break;
-		case LISTEN_UNIX:
-			ret = listen_unix(set, opts[i].path, errorp);
-			break;
-		case LISTEN_PRIVATE:
-			ret = listen_private(set, errorp);
-			break;
-		case LISTEN_VSOCK:
-			ret = listen_vsock(set, &opts[i], errorp);
-			break;
-		case LISTEN_FD:
-			ret = listen_fd(set, &opts[i], errorp);
-			break;
-		}
+		unsigned int first = set->nr;
+
+		if (passed)
+			ret = listen_take_passed(set, passed, &opts[i]);
+		if (!ret && set->nr == first)
+			ret = listen_on(set, &opts[i], errorp);
+		if (!ret)
+			ret = note_asked(set, first, &opts[i]);
 	}
 	if (ret)
 		listeners_close(set);
 	return ret;
+}
+
+int listeners_open(struct listeners *set, const struct listen_option *opts,
+		   unsigned int nr_opts, char **errorp)
+{
+	return listeners_take(set, NULL, opts, nr_opts, errorp);
+}
+
+void listeners_lend(struct listeners *set)
+{
+	for (unsigned int i = 0; i < set->nr; i++)
+		set->list[i].lent = true;
+}
+
+void listeners_own(struct listeners *set)
+{
+	for (unsigned int i = 0; i < set->nr; i++) {
+		struct listener *listener = &set->list[i];
+
+		/* Whoever connects to a unix socket is told who listened. */
+		if (listener->lent)
+			(void)listen(listener->fd, SOMAXCONN);
+		listener->lent = false;
+	}
 }

@@ -22,6 +22,10 @@
 #include "base/base.h"
 #include "server/listen_internal.h"
 
+#define VSOCK_PORT_MIN	UINT64_C(65536)
+#define VSOCK_PORT_MAX	UINT64_C(0x7fffffff)
+#define VSOCK_TRIES	16
+
 union any_address {
 	struct sockaddr		any;
 	struct sockaddr_in	v4;
@@ -86,8 +90,7 @@ static void describe_vsock(struct listener *listener,
 	listener->open = addr->svm_cid != VMADDR_CID_LOCAL;
 }
 
-/* Fill in where @listener, whose socket is open, can be found. */
-static int describe(struct listener *listener)
+int listen_describe(struct listener *listener)
 {
 	union any_address addr = { .storage = { 0 } };
 	socklen_t len = sizeof(addr);
@@ -129,7 +132,7 @@ int listen_fd(struct listeners *set, const struct listen_option *opt,
 		if (!listener->fd_name)
 			return -ENOMEM;
 	}
-	ret = describe(listener);
+	ret = listen_describe(listener);
 	return ret ? listen_error(errorp, -ret, where, NULL) : 0;
 }
 
@@ -157,25 +160,46 @@ static int vsock_error(const struct listen_option *opt, int err, char **errorp)
 	return listen_error(errorp, err, where, why);
 }
 
+/*
+ * Where we pick the port it is one that clients take in a URI: the kernel would
+ * give any of 32 bits, of which they read 31.
+ */
+static int bind_vsock(int fd, const struct listen_option *opt)
+{
+	struct sockaddr_vm addr = {
+		.svm_family = AF_VSOCK, .svm_cid = opt->cid,
+	};
+	struct random random;
+	int ret;
+
+	random_init(&random, random_seed_from_env("FOLIOD_SEED"));
+	for (unsigned int try = 0; try < VSOCK_TRIES; try++) {
+		addr.svm_port = opt->vsock_port ? opt->vsock_port :
+			VSOCK_PORT_MIN + random_below(&random,
+				VSOCK_PORT_MAX - VSOCK_PORT_MIN + 1);
+		ret = bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) ?
+			-errno : 0;
+		if (ret != -EADDRINUSE || opt->vsock_port)
+			break;
+	}
+	return ret;
+}
+
 int listen_vsock(struct listeners *set, const struct listen_option *opt,
 		 char **errorp)
 {
-	const struct sockaddr_vm addr = {
-		.svm_family = AF_VSOCK, .svm_cid = opt->cid,
-		.svm_port = opt->vsock_port ? opt->vsock_port :
-					      VMADDR_PORT_ANY,
-	};
 	struct listener *listener;
 	int fd, ret;
 
 	fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return vsock_error(opt, errno, errorp);
-	if (bind(fd, (const struct sockaddr *)&addr, sizeof(addr)) ||
-	    listen(fd, SOMAXCONN)) {
-		ret = vsock_error(opt, errno, errorp);
+	ret = bind_vsock(fd, opt);
+	if (!ret && listen(fd, SOMAXCONN))
+		ret = -errno;
+	if (ret) {
 		close(fd);
-		return ret;
+		return vsock_error(opt, -ret, errorp);
 	}
 	listener = listeners_add(set);
 	if (!listener) {
@@ -183,6 +207,6 @@ int listen_vsock(struct listeners *set, const struct listen_option *opt,
 		return -ENOMEM;
 	}
 	listener->fd = fd;
-	ret = describe(listener);
+	ret = listen_describe(listener);
 	return ret ? vsock_error(opt, -ret, errorp) : 0;
 }

@@ -12,6 +12,8 @@ struct sockaddr;
 /* Room for one more, empty; NULL without memory.  Pointers to earlier ones
  * are void. */
 struct listener *listeners_add(struct listeners *set);
+/* Be done with the last one. */
+void listeners_drop_last(struct listeners *set);
 
 /* Say that one cannot listen at @where, because of @why or of @err; returns
  * -@err. */
@@ -22,6 +24,15 @@ bool listen_is_loopback(const struct sockaddr *addr);
 
 /* Where @path is, whatever the working directory will be; to be freed. */
 char *listen_absolute_path(const char *path);
+
+/* Fill in where @listener, whose socket is open, can be found. */
+int listen_describe(struct listener *listener);
+
+/* What @opt asks for, as text, the same for the same listeners; to be freed. */
+char *listen_asked(const struct listen_option *opt);
+/* Move what @passed has of @opt to @set, perhaps nothing.  0 or -ENOMEM. */
+int listen_take_passed(struct listeners *set, struct listeners *passed,
+		       const struct listen_option *opt);
 
 int listen_unix(struct listeners *set, const char *path, char **errorp);
 int listen_private(struct listeners *set, char **errorp);

@@ -5,11 +5,19 @@ libserver_a_SOURCES = \
 	server/access.h \
 	server/conn.c \
 	server/conn.h \
+	server/conn_handoff.c \
 	server/conn_internal.h \
+	server/conn_state.c \
+	server/conn_state.h \
 	server/conn_tls.c \
+	server/dn.c \
+	server/dn.h \
 	server/export.c \
 	server/export.h \
+	server/export_size.c \
 	server/handshake.c \
+	server/identity.c \
+	server/identity.h \
 	server/output.c \
 	server/peer.c \
 	server/peer.h \
@@ -33,6 +41,14 @@ libserver_a_SOURCES += \
 	server/daemon.c \
 	server/daemon.h \
 	server/export_option.c \
+	server/exports.c \
+	server/exports.h \
+	server/handoff.c \
+	server/handoff.h \
+	server/handoff_door.c \
+	server/handoff_internal.h \
+	server/handoff_wire.c \
+	server/handoff_wire.h \
 	server/help.c \
 	server/holder.c \
 	server/holder.h \
@@ -40,9 +56,12 @@ libserver_a_SOURCES += \
 	server/listen.h \
 	server/listen_fd.c \
 	server/listen_internal.h \
+	server/listen_pass.c \
 	server/listen_unix.c \
 	server/loops.c \
 	server/loops.h \
+	server/notify.c \
+	server/notify.h \
 	server/option_listen.c \
 	server/option_table.h \
 	server/options.c \
@@ -57,10 +76,16 @@ libserver_a_SOURCES += \
 	server/server.h \
 	server/signals.c \
 	server/signals.h \
+	server/takeover.c \
+	server/takeover.h \
 	server/turned_away.c \
 	server/turned_away.h \
 	server/uri.c \
 	server/uri.h \
+	server/uuid.c \
+	server/uuid.h \
+	server/watchdog.c \
+	server/watchdog.h \
 	$(NULL)
 
 bin_PROGRAMS += foliod

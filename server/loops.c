@@ -4,27 +4,19 @@
  */
 #include <errno.h>
 #include <event2/event.h>
-#include <pthread.h>
-#include <semaphore.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/loop_thread.h"
 #include "bdev/bdev.h"
 #include "server/loops.h"
 #include "server/turned_away.h"
 
-/* One thread's. */
+/* One thread's; the first has none of its own. */
 struct server_loop {
 	struct loops		*loops;
-	unsigned int		index;
-	pthread_t		thread;		/* index > 0 */
-	bool			threaded;	/* it was made */
-	bool			stop;		/* atomic */
-	int			ret;		/* of its start */
-	sem_t			started;
-	struct loop		*loop;
+	struct loop_thread	thread;
 	struct conn_loop	conns;
 	/* Draining; the loop's own but for deadline_ns. */
 	struct work		drain_work, hurry_work;
@@ -32,12 +24,16 @@ struct server_loop {
 	bool			draining;
 	bool			gone;
 	struct work		gone_work;	/* for the first loop */
+	struct loop_call	call;		/* of loops_call() */
 };
 
 struct loops {
 	unsigned int		nr;
 	unsigned int		next_home, next_client;
 	struct conn_shared	*shared;
+	/* With loops_call(). */
+	unsigned int		nr_calls;	/* not done */
+	bool			calls_done;
 	/* With loops_serve_single(). */
 	void			(*single_gone)(void *arg);
 	void			*single_arg;
@@ -55,99 +51,43 @@ struct handover {
 	struct work		work;
 	struct server_loop	*sl;
 	int			fd;
+	enum tls_mode		tls;
 };
 
 /* ---- set-up of one loop, on its thread ---- */
 
 static void conns_idle(struct conn_loop *cl);
 
-static int server_loop_init(struct server_loop *sl)
+static int open_loop(struct loop_thread *lt)
 {
+	struct server_loop *sl = container_of(lt, struct server_loop, thread);
 	int ret;
 
-	ret = loop_new(&sl->loop);
+	ret = bdev_loop_init(lt->loop);
 	if (ret)
 		return ret;
-	loop_enter(sl->loop);
-	ret = bdev_loop_init(sl->loop);
-	if (ret)
-		goto out_free_loop;
-	ret = conn_loop_init(&sl->conns, sl->loop, sl->loops->shared);
-	if (ret)
-		goto out_fini_bdev;
+	ret = conn_loop_init(&sl->conns, lt->loop, sl->loops->shared);
+	if (ret) {
+		bdev_loop_fini(lt->loop);
+		return ret;
+	}
 	sl->conns.idle = conns_idle;
 	sl->conns.idle_arg = sl;
-	loop_enter(NULL);
 	return 0;
-
-out_fini_bdev:
-	bdev_loop_fini(sl->loop);
-out_free_loop:
-	loop_enter(NULL);
-	loop_free(sl->loop);
-	sl->loop = NULL;
-	return ret;
 }
 
-/* The loop itself stays: others may still be about to wake it up. */
-static void server_loop_fini(struct server_loop *sl)
+static void close_loop(struct loop_thread *lt)
 {
-	loop_enter(sl->loop);
+	struct server_loop *sl = container_of(lt, struct server_loop, thread);
+
 	conn_loop_fini(&sl->conns);
-	bdev_loop_fini(sl->loop);
-	loop_enter(NULL);
+	bdev_loop_fini(lt->loop);
 }
 
-/* Only a broken epoll ends a loop that was not stopped. */
-static void run_loop(struct loop *loop)
-{
-	int ret = loop_run(loop);
-
-	if (ret) {
-		log_error("cannot wait for events: %s", strerror(-ret));
-		abort();
-	}
-}
-
-static void *server_loop_main(void *arg)
-{
-	struct server_loop *sl = arg;
-	char name[16];
-
-	snprintf(name, sizeof(name), "foliod-%u", sl->index);
-	pthread_setname_np(pthread_self(), name);
-	sl->ret = server_loop_init(sl);
-	sem_post(&sl->started);
-	if (sl->ret)
-		return NULL;
-	while (!__atomic_load_n(&sl->stop, __ATOMIC_ACQUIRE))
-		run_loop(sl->loop);
-	server_loop_fini(sl);
-	return NULL;
-}
-
-static int start_thread(struct server_loop *sl)
-{
-	int ret;
-
-	ret = -pthread_create(&sl->thread, NULL, server_loop_main, sl);
-	if (ret)
-		return ret;
-	sl->threaded = true;
-	while (sem_wait(&sl->started))
-		;
-	return sl->ret;
-}
-
-static void stop_thread(struct server_loop *sl)
-{
-	if (!sl->threaded)
-		return;
-	__atomic_store_n(&sl->stop, true, __ATOMIC_RELEASE);
-	if (!sl->ret)
-		loop_stop(sl->loop);
-	pthread_join(sl->thread, NULL);
-}
+static const struct loop_thread_ops loop_ops = {
+	.open	= open_loop,
+	.close	= close_loop,
+};
 
 /* What fails there is an error code for us, and told by whoever handles it. */
 static void libevent_says(int severity, const char *msg)
@@ -170,12 +110,11 @@ int loops_start(unsigned int nr, struct conn_shared *shared,
 	loops->shared = shared;
 	for (unsigned int i = 0; i < nr; i++) {
 		loops->list[i].loops = loops;
-		loops->list[i].index = i;
-		sem_init(&loops->list[i].started, 0, 0);
+		loop_thread_init(&loops->list[i].thread, i, &loop_ops);
 	}
-	ret = server_loop_init(&loops->list[0]);
+	ret = loop_thread_open(&loops->list[0].thread);
 	for (unsigned int i = 1; i < nr && !ret; i++)
-		ret = start_thread(&loops->list[i]);
+		ret = loop_thread_start(&loops->list[i].thread);
 	if (ret) {
 		log_error("cannot start %u thread%s: %s", nr,
 			  nr == 1 ? "" : "s", strerror(-ret));
@@ -194,32 +133,33 @@ void loops_stop(struct loops **loopsp)
 	if (!loops)
 		return;
 	for (unsigned int i = 1; i < loops->nr; i++)
-		stop_thread(&loops->list[i]);
-	if (loops->list[0].loop)
-		server_loop_fini(&loops->list[0]);
-	/* No other thread is left. */
-	for (unsigned int i = 0; i < loops->nr; i++) {
-		if (loops->list[i].loop)
-			loop_free(loops->list[i].loop);
-		sem_destroy(&loops->list[i].started);
-	}
+		loop_thread_stop(&loops->list[i].thread);
+	loop_thread_close(&loops->list[0].thread);
+	for (unsigned int i = 0; i < loops->nr; i++)
+		loop_thread_free(&loops->list[i].thread);
 	free(loops);
 }
 
 struct loop *loops_main(struct loops *loops)
 {
-	return loops->list[0].loop;
+	return loops->list[0].thread.loop;
+}
+
+struct loop *loops_nth(struct loops *loops, unsigned int i)
+{
+	assert(i < loops->nr);
+	return loops->list[i].thread.loop;
 }
 
 struct loop *loops_next_home(struct loops *loops)
 {
-	return loops->list[loops->next_home++ % loops->nr].loop;
+	return loops->list[loops->next_home++ % loops->nr].thread.loop;
 }
 
 void loops_wait(struct loops *loops, const bool *done)
 {
 	while (!*done)
-		run_loop(loops_main(loops));
+		loop_thread_run(&loops->list[0].thread);
 }
 
 /* ---- a coroutine on the first loop ---- */
@@ -272,7 +212,8 @@ static void take_client(struct work *work)
 	struct handover *handover = container_of(work, struct handover, work);
 	int ret;
 
-	ret = conn_start(&handover->sl->conns, handover->fd, handover->fd);
+	ret = conn_start(&handover->sl->conns, handover->fd, handover->fd,
+			 handover->tls);
 	/* That it has gone already is its own affair. */
 	if (ret == -EUSERS)
 		turned_away("there are as many as --max-connections lets in");
@@ -284,7 +225,7 @@ static void take_client(struct work *work)
 	free(handover);
 }
 
-void loops_serve(struct loops *loops, int fd)
+void loops_serve(struct loops *loops, int fd, enum tls_mode tls)
 {
 	struct handover *handover = calloc(1, sizeof(*handover));
 
@@ -295,7 +236,8 @@ void loops_serve(struct loops *loops, int fd)
 	handover->work.fn = take_client;
 	handover->sl = &loops->list[loops->next_client++ % loops->nr];
 	handover->fd = fd;
-	loop_post(handover->sl->loop, &handover->work);
+	handover->tls = tls;
+	loop_post(handover->sl->thread.loop, &handover->work);
 }
 
 int loops_serve_single(struct loops *loops, int in_fd, int out_fd,
@@ -307,9 +249,58 @@ int loops_serve_single(struct loops *loops, int in_fd, int out_fd,
 	loops->single_gone = gone;
 	loops->single_arg = arg;
 	loop_enter(loops_main(loops));
-	ret = conn_start(&loops->list[0].conns, in_fd, out_fd);
+	ret = conn_start(&loops->list[0].conns, in_fd, out_fd, TLS_OFF);
 	loop_enter(NULL);
 	return ret;
+}
+
+/* ---- calls on all loops ---- */
+
+unsigned int loops_nr(const struct loops *loops)
+{
+	return loops->nr;
+}
+
+static void call_fn(struct work *work)
+{
+	struct loop_call *call = container_of(work, struct loop_call, work);
+
+	call->fn(call);
+}
+
+/* On the first loop. */
+static void call_ended(struct work *work)
+{
+	struct loop_call *call = container_of(work, struct loop_call, work);
+
+	if (--call->loops->nr_calls)
+		return;
+	call->loops->calls_done = true;
+	loop_stop(loops_main(call->loops));
+}
+
+void loop_call_done(struct loop_call *call)
+{
+	call->work.fn = call_ended;
+	loop_post(loops_main(call->loops), &call->work);
+}
+
+void loops_call(struct loops *loops, void (*fn)(struct loop_call *call),
+		void *arg)
+{
+	assert(!loops->nr_calls);
+	loops->nr_calls = loops->nr;
+	loops->calls_done = false;
+	for (unsigned int i = 0; i < loops->nr; i++) {
+		struct server_loop *sl = &loops->list[i];
+
+		sl->call = (struct loop_call) {
+			.work.fn = call_fn, .cl = &sl->conns, .index = i,
+			.fn = fn, .arg = arg, .loops = loops,
+		};
+		loop_post(sl->thread.loop, &sl->call.work);
+	}
+	loops_wait(loops, &loops->calls_done);
 }
 
 /* ---- draining ---- */
@@ -370,7 +361,7 @@ static void hurry_all(struct loops *loops)
 {
 	for (unsigned int i = 0; i < loops->nr; i++) {
 		loops->list[i].hurry_work.fn = start_hurry;
-		loop_post(loops->list[i].loop, &loops->list[i].hurry_work);
+		loop_post(loops->list[i].thread.loop, &loops->list[i].hurry_work);
 	}
 }
 
@@ -407,7 +398,7 @@ void loops_drain(struct loops *loops, uint64_t grace_ns, uint64_t limit_ns)
 
 		sl->deadline_ns = now + grace_ns;
 		sl->drain_work.fn = start_drain;
-		loop_post(sl->loop, &sl->drain_work);
+		loop_post(sl->thread.loop, &sl->drain_work);
 	}
 	if (loops->hurried)
 		hurry_all(loops);

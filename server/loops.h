@@ -27,6 +27,9 @@ void loops_stop(struct loops **loopsp);
 
 struct loop *loops_main(struct loops *loops);
 
+/* The @i-th of all; 0 is the first loop. */
+struct loop *loops_nth(struct loops *loops, unsigned int i);
+
 /* The next one in turn, for something that needs a home. */
 struct loop *loops_next_home(struct loops *loops);
 
@@ -36,8 +39,29 @@ void loops_wait(struct loops *loops, const bool *done);
 /* Run @fn(@arg) in a coroutine of the first loop, until it returns. */
 int loops_run_coroutine(struct loops *loops, void (*fn)(void *arg), void *arg);
 
-/* Serve the client on @fd, on the next loop in turn.  Owns @fd. */
-void loops_serve(struct loops *loops, int fd);
+/* Serve the client on @fd, on the next loop in turn; @tls as in conn.h.  Owns
+ * @fd. */
+void loops_serve(struct loops *loops, int fd, enum tls_mode tls);
+
+/* A call on one loop's thread, for its connections; see loops_call(). */
+struct loop_call {
+	struct work		work;
+	struct conn_loop	*cl;
+	unsigned int		index;		/* of the loop, from 0 */
+	void			(*fn)(struct loop_call *call);
+	void			*arg;
+	struct loops		*loops;
+};
+
+unsigned int loops_nr(const struct loops *loops);
+
+/*
+ * Call @fn on each loop and return when loop_call_done() has been called for
+ * all, each on its loop; the first loop runs meanwhile.  One at a time.
+ */
+void loops_call(struct loops *loops, void (*fn)(struct loop_call *call),
+		void *arg);
+void loop_call_done(struct loop_call *call);
 
 /*
  * Serve one client on a pair of descriptors, on the first loop, which is the

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * option_listen.c - the values of --vsock and --fd.
+ * option_listen.c - the values of --vsock and --fd, and what those of all
+ * listeners may end in.
  */
 #include <errno.h>
 #include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -11,6 +13,34 @@
 
 #include "base/base.h"
 #include "server/options_internal.h"
+
+int parse_listener(struct parser *p, const char *as, const char *text,
+		   int (*parse)(struct parser *p, const char *as,
+				const char *text))
+{
+	static const char key[] = ",tls=";
+	const char *at, *last = NULL;
+	char what[64], *rest;
+	enum tls_mode mode;
+	int ret;
+
+	for (at = strstr(text, key); at; at = strstr(at + 1, key))
+		last = at;
+	if (!last)
+		return parse(p, as, text);
+	snprintf(what, sizeof(what), "%s: tls", as);
+	ret = tls_mode_parse(what, last + strlen(key), &mode, &p->opt->error);
+	if (ret)
+		return ret;
+	rest = strndup(text, last - text);
+	if (!rest)
+		return -ENOMEM;
+	ret = parse(p, as, rest);
+	free(rest);
+	if (!ret)
+		p->opt->listens[p->opt->nr_listens - 1].tls = mode;
+	return ret;
+}
 
 static int bad_vsock(struct parser *p, const char *as, const char *text)
 {

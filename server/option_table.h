@@ -14,8 +14,9 @@
 	OPTION(PORT, 'p', "port", "N", \
 	       "TCP port (default 10809); 0 lets the system pick one") \
 	OPTION(BIND, 'b', "bind", "HOST[:PORT]", \
-	       "listen on this address instead of loopback;\n" \
-	       "can be repeated") \
+	       "listen on this address instead of loopback; can be\n" \
+	       "repeated; ends in ,tls=MODE where its clients need\n" \
+	       "more of --tls than the exports, as do the next three") \
 	OPTION(UNIX, 'U', "unix", "PATH", \
 	       "listen on a Unix-domain socket; can be repeated;\n" \
 	       "'-' is a private one, @NAME an abstract one") \
@@ -31,8 +32,8 @@
 	OPTION(EXPORT, 0, "export", "name=NAME,path=PATH[,KEY[=VALUE]...]", \
 	       "an export with settings of its own: mode=MODE,\n" \
 	       "read-only, description=TEXT, block-size=MIN,\n" \
-	       "allow=WHO, tls=MODE; can be repeated; a comma in a\n" \
-	       "value is ',,'") \
+	       "uuid=UUID, allow=WHO, tls=MODE; can be repeated;\n" \
+	       "a comma in a value is ',,'") \
 	OPTION(DEFAULT_EXPORT, 0, "default-export", "NAME", \
 	       "the export that answers to the empty name") \
 	OPTION(MODE, 'm', "mode", "MODE", \
@@ -43,8 +44,9 @@
 	SECTION("Who may connect") \
 	OPTION(ALLOW, 0, "allow", "WHO", \
 	       "clients for whom exports without an allow= of their\n" \
-	       "own are there: uid:N, gid:N, cid:N, ADDRESS[/BITS]\n" \
-	       "or any (default); can be repeated") \
+	       "own are there: uid:N, gid:N, cid:N, ADDRESS[/BITS],\n" \
+	       "or, proved under TLS, dn:NAME, san:KIND:NAME and\n" \
+	       "psk:USER; or any (default); can be repeated") \
 	OPTION(MAX_CONNECTIONS, 0, "max-connections", "N", \
 	       "most connections at a time (default: as many as\n" \
 	       "there are descriptors for, at most 65536)") \
@@ -76,6 +78,9 @@
 	       "$port and $exportname, and exit with its status") \
 	OPTION(PID_FILE, 0, "pid-file", "FILE", \
 	       "write the process id here once clients can connect") \
+	OPTION(HANDOFF, 0, "handoff", "PATH", \
+	       "take over, with all clients, from the foliod that\n" \
+	       "answers at this socket, and answer there for the next") \
 	OPTION(DAEMONIZE, 0, "daemonize", NULL, \
 	       "go into the background once clients can connect") \
 	OPTION(VERSION, 'V', "version", NULL, \

@@ -263,13 +263,13 @@ static int apply(struct parser *p, enum option_id id, const char *as,
 	case OPT_PORT:
 		return parse_port(p, as, value, &p->port);
 	case OPT_BIND:
-		return parse_bind(p, as, value);
+		return parse_listener(p, as, value, parse_bind);
 	case OPT_UNIX:
-		return parse_unix(p, as, value);
+		return parse_listener(p, as, value, parse_unix);
 	case OPT_VSOCK:
-		return parse_vsock(p, as, value);
+		return parse_listener(p, as, value, parse_vsock);
 	case OPT_FD:
-		return parse_fd(p, as, value);
+		return parse_listener(p, as, value, parse_fd);
 	case OPT_SINGLE:
 		p->single = true;
 		return 0;
@@ -307,6 +307,8 @@ static int apply(struct parser *p, enum option_id id, const char *as,
 		return set_text(p, as, value, "a command", &opt->command);
 	case OPT_PID_FILE:
 		return set_text(p, as, value, "a file", &opt->pid_file);
+	case OPT_HANDOFF:
+		return set_text(p, as, value, "a path", &opt->handoff);
 	case OPT_DAEMONIZE:
 		p->daemonize = true;
 		return 0;
@@ -468,6 +470,7 @@ void options_fini(struct options *opt)
 	free(opt->exports);
 	free(opt->command);
 	free(opt->pid_file);
+	free(opt->handoff);
 	free(opt->tls_certificates);
 	free(opt->tls_psk);
 	free(opt->error);

@@ -14,6 +14,7 @@
 #include "cache/cache.h"
 #include "server/access.h"
 #include "server/tls.h"
+#include "server/uuid.h"
 
 #define DEFAULT_PORT		10809
 #define OPTIONS_THREADS_MAX	256
@@ -45,6 +46,7 @@ struct listen_option {
 	int			port;	/* LISTEN_TCP, LISTEN_LOOPBACK; 0: any */
 	char			*path;	/* LISTEN_UNIX; "@NAME": abstract */
 	uint32_t		cid, vsock_port;	/* LISTEN_VSOCK */
+	enum tls_mode		tls;	/* of its clients, at least */
 	int			fd;	/* LISTEN_FD */
 	char			*fd_name;	/* LISTEN_FD: or NULL */
 };
@@ -60,6 +62,7 @@ struct export_option {
 	enum tls_mode		tls;
 	bool			tls_set;	/* likewise */
 	uint32_t		block_min;	/* 0: the default */
+	char			uuid[UUID_TEXT_SIZE];	/* "": the file's own */
 	struct access		access;
 };
 
@@ -80,6 +83,7 @@ struct options {
 	unsigned int		max_conns_per_peer;	/* 0: no limit */
 	char			*command;	/* RUN_COMMAND */
 	char			*pid_file;	/* or NULL */
+	char			*handoff;	/* path of a socket, or NULL */
 	char			*tls_certificates;	/* directory, or NULL */
 	char			*tls_psk;	/* file, or NULL */
 	bool			tls_verify_peer;

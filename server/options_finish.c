@@ -23,6 +23,13 @@ static int choose_style(struct parser *p)
 	if (opt->command && p->daemonize)
 		return option_error(&opt->error, "--run and --daemonize "
 				    "exclude each other");
+	if (opt->handoff && (p->single || opt->command))
+		return option_error(&opt->error, "--handoff excludes --single "
+				    "and --run");
+	if (opt->handoff && opt->handoff[0] == '@')
+		return option_error(&opt->error, "--handoff: '%s' is no path: "
+				    "name a file, whose mode says who may use "
+				    "it", opt->handoff);
 	if (p->single && (p->port >= 0 || opt->nr_listens))
 		return option_error(&opt->error, "--single serves standard "
 				    "input and output: leave out --port, "
@@ -92,6 +99,37 @@ static int check_duplicates(struct options *opt)
 	return ret;
 }
 
+static int compare_uuids(const void *a, const void *b)
+{
+	const struct export_option *const *ea = a, *const *eb = b;
+
+	return strcmp((*ea)->uuid, (*eb)->uuid);
+}
+
+/* Those that are given; what files have by themselves, options do not know. */
+static int check_uuids(struct options *opt)
+{
+	const struct export_option **sorted;
+	int ret = 0;
+
+	sorted = calloc(opt->nr_exports, sizeof(*sorted));
+	if (!sorted)
+		return -ENOMEM;
+	for (unsigned int i = 0; i < opt->nr_exports; i++)
+		sorted[i] = &opt->exports[i];
+	qsort(sorted, opt->nr_exports, sizeof(*sorted), compare_uuids);
+	for (unsigned int i = 1; i < opt->nr_exports && !ret; i++)
+		if (sorted[i]->uuid[0] &&
+		    compare_uuids(&sorted[i - 1], &sorted[i]) == 0)
+			ret = option_error(&opt->error, "exports '%s' and '%s' "
+					   "have the same uuid=%s; give each "
+					   "one of its own",
+					   sorted[i - 1]->name, sorted[i]->name,
+					   sorted[i]->uuid);
+	free(sorted);
+	return ret;
+}
+
 static int find_export(const struct options *opt, const char *name)
 {
 	for (unsigned int i = 0; i < opt->nr_exports; i++)
@@ -139,11 +177,46 @@ static int choose_default(struct parser *p)
 	return 0;
 }
 
-/* Is there all that the exports' ways to use TLS need, and a use for it? */
+/* Can anybody be who the list of @exp asks for? */
+static int check_identities(struct options *opt,
+			    const struct export_option *exp, bool any_listener)
+{
+	bool names = access_has(&exp->access, ACCESS_DN) ||
+		access_has(&exp->access, ACCESS_SAN);
+	bool users = access_has(&exp->access, ACCESS_PSK);
+
+	if (names && !(opt->tls_verify_peer && opt->tls_certificates))
+		return option_error(&opt->error, "allow: nobody can be who "
+				    "export '%s' is for: dn: and san: need "
+				    "--tls-verify-peer with "
+				    "--tls-certificates DIR", exp->name);
+	if (users && !opt->tls_psk)
+		return option_error(&opt->error, "allow: nobody can be who "
+				    "export '%s' is for: psk: needs --tls-psk "
+				    "FILE", exp->name);
+	if ((names || users) && exp->tls == TLS_OFF && !any_listener)
+		return option_error(&opt->error, "allow: nobody can be who "
+				    "export '%s' is for, as it is for plain "
+				    "clients: dn:, san: and psk: need --tls "
+				    "require, or tls=require for the export "
+				    "or a listener", exp->name);
+	return 0;
+}
+
+/* Is there all that the exports' and listeners' ways to use TLS need, and a use
+ * for it? */
 static int check_tls(struct options *opt)
 {
 	bool used = false;
+	int ret;
 
+	for (unsigned int i = 0; i < opt->nr_listens; i++)
+		used |= opt->listens[i].tls != TLS_OFF;
+	for (unsigned int i = 0; i < opt->nr_exports; i++) {
+		ret = check_identities(opt, &opt->exports[i], used);
+		if (ret)
+			return ret;
+	}
 	for (unsigned int i = 0; i < opt->nr_exports; i++)
 		used |= opt->exports[i].tls != TLS_OFF;
 	if (used && !opt->tls_certificates && !opt->tls_psk)
@@ -153,9 +226,9 @@ static int check_tls(struct options *opt)
 		return option_error(&opt->error, "--tls-verify-peer needs "
 				    "--tls-certificates DIR");
 	if (!used && (opt->tls_certificates || opt->tls_psk))
-		return option_error(&opt->error, "no export uses TLS: add "
-				    "--tls require, or --tls on to let plain "
-				    "clients in as well");
+		return option_error(&opt->error, "no export and no listener "
+				    "uses TLS: add --tls require, or --tls on "
+				    "to let plain clients in as well");
 	return 0;
 }
 
@@ -192,6 +265,8 @@ int options_finish(struct parser *p)
 			return ret;
 	}
 	ret = check_duplicates(opt);
+	if (!ret)
+		ret = check_uuids(opt);
 	if (!ret)
 		ret = choose_default(p);
 	if (!ret)

@@ -27,6 +27,13 @@ struct parser {
 struct listen_option *options_add_listen(struct options *opt,
 					 enum listen_kind kind);
 
+/*
+ * Take @text as a listener with @parse, one of those below, and then ",tls=MODE"
+ * if it ends in that.  Of those the last counts: a path may have one as well.
+ */
+int parse_listener(struct parser *p, const char *as, const char *text,
+		   int (*parse)(struct parser *p, const char *as,
+				const char *text));
 /* The values of --vsock and --fd; @as is how the option was spelled. */
 int parse_vsock(struct parser *p, const char *as, const char *text);
 int parse_fd(struct parser *p, const char *as, const char *text);

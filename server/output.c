@@ -374,6 +374,51 @@ void output_flush(struct conn *conn)
 	account(conn);
 }
 
+bool output_own_all(struct conn *conn)
+{
+	struct out_chunk *chunk;
+
+	assert(STAILQ_EMPTY(&conn->held.chunks));
+	STAILQ_FOREACH(chunk, &conn->out.chunks, link) {
+		copy_pinned(conn, chunk);
+		if (chunk->nr_pins)
+			return false;
+	}
+	return true;
+}
+
+void output_copy(const struct conn *conn, char *p)
+{
+	const struct out_chunk *chunk;
+
+	STAILQ_FOREACH(chunk, &conn->out.chunks, link) {
+		for (unsigned int i = chunk->first_iov; i < chunk->nr_iov;
+		     i++) {
+			memcpy(p, chunk->iov[i].iov_base,
+			       chunk->iov[i].iov_len);
+			p += chunk->iov[i].iov_len;
+		}
+	}
+}
+
+int output_from_copy(struct conn *conn, const void *p, size_t len)
+{
+	struct out_chunk *chunk;
+
+	if (!len)
+		return 0;
+	chunk = output_room(conn, &conn->out, 1, 0, 0);
+	if (!chunk)
+		return -ENOMEM;
+	chunk->copy = malloc(len);
+	if (!chunk->copy)
+		return -ENOMEM;
+	memcpy(chunk->copy, p, len);
+	chunk->closed = true;
+	output_data(&conn->out, chunk, chunk->copy, len);
+	return 0;
+}
+
 static void drop_queue(struct conn *conn, struct outq *q)
 {
 	while (!STAILQ_EMPTY(&q->chunks))

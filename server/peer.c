@@ -12,6 +12,7 @@
 #include <linux/vm_sockets.h>
 
 #include "base/util.h"
+#include "server/identity.h"
 #include "server/peer.h"
 
 /* glibc 2.36 does not have it. */
@@ -113,6 +114,8 @@ void peer_fini(struct peer *peer)
 	free(peer->groups);
 	peer->groups = NULL;
 	peer->nr_groups = 0;
+	identity_free(peer->identity);
+	peer->identity = NULL;
 }
 
 bool peer_equal(const struct peer *a, const struct peer *b)

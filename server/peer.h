@@ -2,7 +2,7 @@
 /*
  * peer.h - who is at the other end of a connection, as the kernel tells it.
  *
- * What a client proves of itself later joins this struct, so that access.h
+ * What a client proves of itself under TLS joins this struct, so that access.h
  * has one place to look at.
  */
 #ifndef FOLIOD_SERVER_PEER_H
@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct identity;
 struct sockaddr;
 
 enum peer_kind {
@@ -36,6 +37,7 @@ struct peer {
 	};
 	gid_t		*groups;	/* UNIX: supplementary ones; owned */
 	unsigned int	nr_groups;
+	struct identity	*identity;	/* owned; NULL: has proved nothing */
 };
 
 /*

@@ -21,15 +21,19 @@
 #include "cache/cache.h"
 #include "server/accept.h"
 #include "server/daemon.h"
+#include "server/exports.h"
+#include "server/handoff.h"
 #include "server/listen.h"
 #include "server/loops.h"
+#include "server/notify.h"
 #include "server/pidfile.h"
 #include "server/run.h"
 #include "server/server.h"
 #include "server/signals.h"
+#include "server/takeover.h"
 #include "server/tls.h"
 #include "server/uri.h"
-#include "store/raw.h"
+#include "server/watchdog.h"
 
 #define STAGING_MAX		(UINT64_C(128) << 20)
 /* In memory before the cache needs it: a second of fast writes, about. */
@@ -37,8 +41,6 @@
 #define REPLY_BUDGET		(UINT64_C(128) << 20)
 #define HANDSHAKE_TIMEOUT_NS	(10 * NSEC_PER_SEC)
 #define STALL_TIMEOUT_NS	(15 * NSEC_PER_SEC)
-#define BLOCK_PREFERRED		4096
-#define BLOCK_MAX		(UINT32_C(32) << 20)
 /* How long clients that have nothing under way may stay once we stop, and
  * all of them. */
 #define DRAIN_GRACE_NS		(3 * NSEC_PER_SEC)
@@ -58,10 +60,16 @@ struct server {
 	struct listeners		listeners;
 	struct acceptor			*acceptor;
 	char				*pid_file;
+	struct notify			notify;
+	struct watchdog			*watchdog;
 	struct run_child		child;
 	struct timer			child_timer;
 	unsigned int			nr_stop_signals;
-	bool				stop;		/* ends loops_wait() */
+	struct takeover			*takeover;	/* while we start */
+	struct handoff			*handoff;	/* NULL: not asked for */
+	bool				wanted;		/* to be handed over */
+	bool				wake;		/* ends loops_wait() */
+	bool				stop;		/* with wake */
 	bool				child_gone;	/* likewise */
 	int				status;		/* exit status so far */
 };
@@ -73,7 +81,7 @@ static void fail(struct server *s)
 
 static void request_stop(struct server *s)
 {
-	s->stop = true;
+	s->stop = s->wake = true;
 	loop_stop(loops_main(s->loops));
 }
 
@@ -95,11 +103,11 @@ static void reread(struct server *s)
 	CLEANUP_FREE char *error = NULL;
 	int ret;
 
-	if (!s->shared.tls) {
-		log_info("SIGHUP: nothing to reread, the command line stays as "
-			 "it is");
+	log_info("SIGHUP: looking at the sizes of exports; the command line "
+		 "stays as it is");
+	exports_revalidate(&s->exports);
+	if (!s->shared.tls)
 		return;
-	}
 	ret = tls_reload(s->shared.tls, &error);
 	if (ret)
 		log_error("SIGHUP: %s: TLS goes on as before",
@@ -119,7 +127,9 @@ static void on_signal(void *arg, int signo)
 		on_stop_signal(s, signo);
 		break;
 	case SIGHUP:
+		notify_reloading(&s->notify);
 		reread(s);
+		notify_reloaded(&s->notify, s->exports.nr);
 		break;
 	case SIGCHLD:
 		if (run_reap(&s->child)) {
@@ -167,129 +177,41 @@ static char *client_uri(const struct server *s, const struct listener *listener,
 {
 	char *uri = listener_uri(listener, name);
 
-	return all_need_tls(s) ? uri_with_tls(uri) : uri;
-}
-
-/* ---- exports ---- */
-
-static int export_init(struct export *export, const struct export_option *opt,
-		       struct volume *vol)
-{
-	uint32_t block_min = opt->block_min ? opt->block_min : 1;
-
-	export->vol = vol;
-	export->name = strdup(opt->name);
-	export->description = opt->description ? strdup(opt->description) :
-						 NULL;
-	export->read_only = opt->read_only || vol->read_only;
-	export->block_min = block_min;
-	export->block_preferred = MAX(block_min, (uint32_t)BLOCK_PREFERRED);
-	export->block_max = BLOCK_MAX;
-	export->tls = opt->tls;
-	if (access_copy(&export->access, &opt->access) || !export->name ||
-	    (opt->description && !export->description)) {
-		log_error("%s: %s", opt->path, strerror(ENOMEM));
-		return -ENOMEM;
-	}
-	if (vol->size % block_min) {
-		log_error("%s: its size, %llu bytes, is not a multiple of "
-			  "block-size=%u; use one that it is a multiple of",
-			  opt->path, (unsigned long long)vol->size, block_min);
-		return -EINVAL;
-	}
-	return 0;
-}
-
-static int open_export(struct server *s, const struct export_option *opt)
-{
-	const struct raw_params params = {
-		.mode = opt->mode, .read_only = opt->read_only,
-	};
-	struct volume *vol;
-	char msg[1024];
-	bool hint;
-	int ret;
-
-	snprintf(msg, sizeof(msg), "%s: cannot be opened", opt->path);
-	ret = raw_open(s->cache, loops_next_home(s->loops), opt->path, &params,
-		       &vol, msg, sizeof(msg));
-	if (ret) {
-		hint = !opt->read_only && access(opt->path, R_OK) == 0 &&
-		       (ret == -EROFS || ret == -EACCES || ret == -EPERM);
-		log_error("%s%s", msg, hint ? ": add --read-only" : "");
-		return ret;
-	}
-	s->exports.asks_groups |= access_asks_groups(&opt->access);
-	s->exports.nr_tls_only += opt->tls == TLS_REQUIRE;
-	/* From here on, close_exports() knows it. */
-	return export_init(&s->exports.exports[s->exports.nr++], opt, vol);
-}
-
-/* In a coroutine. */
-static void open_exports(void *arg)
-{
-	struct server *s = arg;
-
-	for (unsigned int i = 0; i < s->opt->nr_exports && !s->stop; i++) {
-		if (open_export(s, &s->opt->exports[i])) {
-			fail(s);
-			return;
-		}
-	}
-	s->exports.default_export = s->opt->default_export;
-}
-
-/* In a coroutine; no client is left. */
-static void close_exports(void *arg)
-{
-	struct server *s = arg;
-	int ret;
-
-	for (unsigned int i = 0; i < s->exports.nr; i++) {
-		struct export *export = &s->exports.exports[i];
-
-		ret = volume_stop(export->vol);
-		if (ret) {
-			log_error("data of export '%s' (%s) could not be "
-				  "written: %s", export->name,
-				  s->opt->exports[i].path, strerror(-ret));
-			fail(s);
-		}
-		free(export->name);
-		free(export->description);
-		access_fini(&export->access);
-	}
-	s->exports.nr = 0;
+	return listener->tls == TLS_REQUIRE || all_need_tls(s) ?
+	       uri_with_tls(uri) : uri;
 }
 
 /* ---- listeners ---- */
 
-static void on_client(void *arg, int fd)
+static void on_client(void *arg, int fd, enum tls_mode tls)
 {
 	struct server *s = arg;
 
-	loops_serve(s->loops, fd);
+	loops_serve(s->loops, fd, tls);
 }
 
 /* Has each export a list of those it is there for, or TLS that tells? */
-static bool all_are_guarded(const struct server *s)
+static bool all_are_guarded(const struct server *s,
+			    const struct listener *listener)
 {
 	for (unsigned int i = 0; i < s->exports.nr; i++) {
 		const struct export *export = &s->exports.exports[i];
+		enum tls_mode mode = MAX(export->tls, listener->tls);
 
 		if (!export->access.nr &&
-		    !(export->tls == TLS_REQUIRE && tls_authenticates(s)))
+		    !(mode == TLS_REQUIRE && tls_authenticates(s)))
 			return false;
 	}
 	return true;
 }
 
-static void warn_if_open(const struct listener *listener)
+static void warn_if_open(const struct server *s,
+			 const struct listener *listener)
 {
 	CLEANUP_FREE char *uri = listener_uri(listener, "");
 	const char *name = listener->fd_name;
 
-	if (listener->open && uri)
+	if (listener->open && uri && !all_are_guarded(s, listener))
 		log_warn("everybody who reaches %s%s%s%s can use its exports: "
 			 "clients are not authenticated; see --allow", uri,
 			 name ? " ('" : "", name ? name : "",
@@ -307,25 +229,28 @@ static int announce(const struct server *s, const struct listener *listener)
 	return 0;
 }
 
+static int start_acceptor(struct server *s)
+{
+	return acceptor_start(&s->listeners,
+			      loop_event_base(loops_main(s->loops)), on_client,
+			      s, &s->acceptor);
+}
+
 static int open_listeners(struct server *s)
 {
 	CLEANUP_FREE char *error = NULL;
 	int ret;
 
-	ret = listeners_open(&s->listeners, s->opt->listens,
-			     s->opt->nr_listens, &error);
+	ret = listeners_take(&s->listeners, s->takeover ?
+			     takeover_listeners(s->takeover) : NULL,
+			     s->opt->listens, s->opt->nr_listens, &error);
 	if (ret) {
 		log_error("%s", error ? error : strerror(-ret));
 		return ret;
 	}
-	for (unsigned int i = 0; i < s->listeners.nr && !all_are_guarded(s);
-	     i++)
-		warn_if_open(&s->listeners.list[i]);
-	ret = acceptor_start(&s->listeners,
-			     loop_event_base(loops_main(s->loops)), on_client,
-			     s, &s->acceptor);
-	for (unsigned int i = 0; i < s->listeners.nr && !ret; i++)
-		ret = announce(s, &s->listeners.list[i]);
+	for (unsigned int i = 0; i < s->listeners.nr; i++)
+		warn_if_open(s, &s->listeners.list[i]);
+	ret = start_acceptor(s);
 	if (ret)
 		log_error("cannot listen: %s", strerror(-ret));
 	return ret;
@@ -475,11 +400,22 @@ static void wait_for_command(struct server *s)
 
 /* ---- all of it ---- */
 
+static struct loop *nth_loop(void *arg, unsigned int i)
+{
+	return loops_nth(arg, i);
+}
+
 /* All listen, or the client is there: tell who waits for that. */
 static int tell_ready(struct server *s)
 {
-	int ret;
+	int ret = 0;
 
+	for (unsigned int i = 0; i < s->listeners.nr && !ret; i++)
+		ret = announce(s, &s->listeners.list[i]);
+	if (ret) {
+		log_error("cannot tell where it listens: %s", strerror(-ret));
+		return ret;
+	}
 	if (s->opt->pid_file) {
 		ret = pidfile_write(s->opt->pid_file, &s->pid_file);
 		if (ret) {
@@ -495,6 +431,13 @@ static int tell_ready(struct server *s)
 				  strerror(-ret));
 			return ret;
 		}
+	}
+	notify_ready(&s->notify, s->exports.nr);
+	ret = watchdog_start(&s->notify, s->params->threads, nth_loop,
+			     s->loops, &s->watchdog);
+	if (ret) {
+		log_error("cannot start the watchdog: %s", strerror(-ret));
+		return ret;
 	}
 	return s->opt->style == RUN_COMMAND ? start_command(s) : 0;
 }
@@ -546,11 +489,72 @@ static int start_engine(struct server *s)
 static void stop_engine(struct server *s)
 {
 	signals_stop(&s->signals);
+	watchdog_stop(s->watchdog);
 	loops_stop(&s->loops);
+	watchdog_free(s->watchdog);
+	notify_fini(&s->notify);
 	peers_free(s->shared.peers);
 	tls_free(&s->shared.tls);
 	if (s->cache)
 		cache_free(s->cache);
+}
+
+/* ---- handoff ---- */
+
+static void on_handoff_wanted(void *arg)
+{
+	struct server *s = arg;
+
+	s->wanted = s->wake = true;
+	loop_stop(loops_main(s->loops));
+}
+
+/* With all open: make what there is to take over ours, and answer to whoever
+ * will take it over from us. */
+static int join_succession(struct server *s)
+{
+	const struct handoff_host host = {
+		.loops = s->loops, .exports = &s->exports,
+		.listeners = &s->listeners, .opt = s->opt, .cache = s->cache,
+		.wanted = on_handoff_wanted, .arg = s,
+	};
+	int ret;
+
+	if (!s->opt->handoff)
+		return 0;
+	ret = handoff_start(s->opt->handoff, s->takeover ?
+			    takeover_socks(s->takeover) : NULL, &host,
+			    &s->handoff);
+	if (ret || !s->takeover)
+		return ret;
+	ret = takeover_commit(s->takeover, s->loops, &s->exports,
+			      &s->listeners);
+	if (!ret)
+		handoff_own(s->handoff);
+	return ret;
+}
+
+/* False: we are done, by having given all away or by being unable to. */
+static bool hand_over(struct server *s)
+{
+	int ret;
+
+	s->wanted = false;
+	acceptor_stop(&s->acceptor);
+	ret = handoff_run(s->handoff);
+	if (!ret)
+		ret = start_acceptor(s);
+	if (ret < 0)
+		fail(s);
+	return !ret;
+}
+
+static void serve_until_end(struct server *s)
+{
+	do {
+		s->wake = s->stop || s->wanted;
+		loops_wait(s->loops, &s->wake);
+	} while (!s->stop && hand_over(s));
 }
 
 /* With the exports open. */
@@ -563,11 +567,18 @@ static void serve(struct server *s)
 	else
 		ret = open_listeners(s);
 	if (!ret)
-		ret = tell_ready(s);
+		ret = join_succession(s);
+	/* Clients that were taken over shall not suffer for a pid file. */
+	if (!ret && tell_ready(s) && !s->takeover)
+		ret = -EIO;
+	if (!ret)
+		takeover_end(&s->takeover);
 	if (ret)
 		fail(s);
 	else
-		loops_wait(s->loops, &s->stop);
+		serve_until_end(s);
+	notify_stopping(&s->notify);
+	handoff_stop(&s->handoff);
 	close_listeners(s);
 	loops_drain(s->loops, DRAIN_GRACE_NS, DRAIN_LIMIT_NS);
 }
@@ -579,28 +590,31 @@ int server_run(const struct server_params *params)
 		.ready_fd = params->ready_fd,
 	};
 
-	s.exports.default_export = -1;
-	s.exports.exports = calloc(s.opt->nr_exports,
-				   sizeof(*s.exports.exports));
-	if (!s.exports.exports) {
+	if (exports_init(&s.exports, s.opt->nr_exports)) {
 		log_error("%s", strerror(ENOMEM));
 		return 1;
 	}
+	notify_init(&s.notify);
 	if (start_engine(&s)) {
 		fail(&s);
 		goto out_stop;
 	}
-	if (loops_run_coroutine(s.loops, open_exports, &s))
+	if (s.opt->handoff && takeover_begin(s.opt, &s.takeover))
+		fail(&s);
+	if (!s.status && exports_open(&s.exports, s.opt, s.cache, s.loops,
+				      &s.stop))
 		fail(&s);
 	if (!s.status && !s.stop)
 		serve(&s);
-	if (loops_run_coroutine(s.loops, close_exports, &s))
+	notify_flushing(&s.notify);
+	if (exports_close(&s.exports, s.loops))
 		fail(&s);
+	takeover_end(&s.takeover);
 	wait_for_command(&s);
 	pidfile_remove(&s.pid_file);
 out_stop:
 	stop_engine(&s);
-	free(s.exports.exports);
+	exports_fini(&s.exports);
 	daemon_flush_log();
 	return s.status;
 }

@@ -23,6 +23,7 @@
 #include <string.h>
 
 #include "base/base.h"
+#include "server/identity.h"
 #include "server/tls.h"
 
 #define RECORD_MAX	SSL3_RT_MAX_PLAIN_LENGTH
@@ -303,6 +304,11 @@ int tls_handshake(struct tls_session *s)
 	if (ret && ret != -EAGAIN && (!status || status == -EAGAIN))
 		status = ret;
 	return status;
+}
+
+int tls_identity(struct tls_session *s, struct identity **identityp)
+{
+	return identity_get(s->ssl, identityp, &s->reason);
 }
 
 /* ---- input ---- */

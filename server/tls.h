@@ -34,6 +34,7 @@ struct tls_params {
 	bool		verify_peer;	/* clients need a certificate */
 };
 
+struct identity;
 struct tls;
 
 /* Read the credentials.  0, or -errno with *@errorp a line that says what is
@@ -73,6 +74,10 @@ void tls_session_free(struct tls_session *session);
 /* Take the handshake as far as it goes.  0 when it is done, -EAGAIN when the
  * client has to send or, with tls_unsent(), to take more; else it failed. */
 int tls_handshake(struct tls_session *session);
+
+/* What the client has proved of itself by it; see identity_get().  0, -ENOMEM,
+ * or -EPROTO if that makes no sense. */
+int tls_identity(struct tls_session *session, struct identity **identityp);
 
 /* What OpenSSL calls that failure; NULL if it was none of TLS.  Constant. */
 const char *tls_reason(const struct tls_session *session);

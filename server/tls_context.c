@@ -187,6 +187,8 @@ static unsigned int psk_find(SSL *ssl, const char *user, unsigned char *key,
 	if (!psk || psk->key_len > (long)size)
 		return 0;
 	memcpy(key, psk->key, psk->key_len);
+	/* For identity.c; the session holds the context and so the table. */
+	SSL_set_app_data(ssl, psk->user);
 	return psk->key_len;
 }
 

@@ -115,7 +115,10 @@ void transmit_stage_ready(struct conn *conn, struct stage *stage, int error)
 	conn->stage_iov_off = 0;
 	conn->stage_left = conn->write.len;
 	conn->stage_limit_ns = timeout_stage_limit(conn);
-	timeout_watch(conn);
+	if (unlikely(conn->cl->freezing))
+		conn_unstage(conn);
+	else
+		timeout_watch(conn);
 }
 
 /* Find frames for the payload of conn->write. */
@@ -461,6 +464,8 @@ TWICE size_t parse_batch(struct conn *conn, const char *p, size_t len,
 	bool more = true;
 
 	conn->paused = false;
+	/* It may have grown or shrunk since the client was told. */
+	conn->session.size = volume_size(conn->vol);
 	while (more && !conn->dead && !conn->finishing) {
 		if (len - used > 2 * request_size(extended) &&
 		    used >= ahead.next) {

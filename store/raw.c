@@ -74,7 +74,8 @@ static int allocate(struct raw *raw, uint64_t pos, uint64_t len,
 		    struct iomap *iomap)
 {
 	uint64_t start = round_down64(pos, RAW_BLOCK);
-	uint64_t end = MIN(round_up64(pos + len, RAW_BLOCK), raw->vol.size);
+	uint64_t end = MIN(round_up64(pos + len, RAW_BLOCK),
+			   volume_size(&raw->vol));
 	uint32_t gen = raw_map_gen(raw->map, start);
 	uint64_t cookie;
 	int ret = 0;
@@ -153,7 +154,7 @@ static int raw_iomap_begin(struct volume *vol, uint64_t pos, uint64_t length,
 	(void)srcmap;
 	if (raw->map)
 		return map_sparse(raw, pos, length, flags, iomap);
-	set_mapped(raw, iomap, 0, vol->size, current_cookie(vol));
+	set_mapped(raw, iomap, 0, VOLUME_SIZE_MAX, current_cookie(vol));
 	return 0;
 }
 
@@ -169,7 +170,7 @@ static struct wb_range raw_writeback_range(struct writepage_ctx *wpc,
 					   uint32_t len)
 {
 	if (!wpc->iomap.length)
-		set_mapped(to_raw(wpc->vol), &wpc->iomap, 0, wpc->vol->size,
+		set_mapped(to_raw(wpc->vol), &wpc->iomap, 0, VOLUME_SIZE_MAX,
 			   current_cookie(wpc->vol));
 	return ioend_add_range(wpc, folio, pos, len);
 }
@@ -268,6 +269,23 @@ static int raw_flush(struct volume *vol)
 	return bdev_flush(to_raw(vol)->bdev);
 }
 
+static int64_t raw_present_size(struct volume *vol)
+{
+	struct bdev *bdev = to_raw(vol)->bdev;
+
+	return bdev->ops->present_size ? bdev->ops->present_size(bdev) :
+					 (int64_t)bdev_size(bdev);
+}
+
+static void raw_set_size(struct volume *vol, uint64_t size)
+{
+	struct raw *raw = to_raw(vol);
+
+	raw->bdev->ops->set_size(raw->bdev, size);
+	if (raw->map)
+		raw_map_resize(raw->map, size);
+}
+
 static void raw_free(struct raw *raw)
 {
 	raw_map_free(raw->map);
@@ -285,6 +303,8 @@ static const struct store_ops raw_store_ops = {
 	.unmap		= raw_unmap,
 	.zero		= raw_zero,
 	.flush		= raw_flush,
+	.present_size	= raw_present_size,
+	.set_size	= raw_set_size,
 	.release	= raw_release,
 };
 

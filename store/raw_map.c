@@ -63,10 +63,17 @@ static struct raw_map_slot *region_slot(const struct raw_map *map,
 	return &map->slots[region & map->slot_mask];
 }
 
+static uint64_t map_size(const struct raw_map *map)
+{
+	return __atomic_load_n(&map->size, __ATOMIC_RELAXED);
+}
+
 /* Blocks of @region; the file's last one may be short. */
 static uint32_t region_blocks(const struct raw_map *map, uint64_t region)
 {
-	uint64_t rest = map->size - (region << RAW_REGION_SHIFT);
+	uint64_t start = region << RAW_REGION_SHIFT;
+	uint64_t size = map_size(map);
+	uint64_t rest = size > start ? size - start : 0;
 
 	return (uint32_t)(round_up64(MIN(rest, RAW_REGION), RAW_BLOCK) >>
 			  RAW_BLOCK_SHIFT);
@@ -234,7 +241,7 @@ int raw_map_new(uint64_t size, uint32_t pages_max, uint64_t *seq,
 {
 	uint64_t regions = (size >> RAW_REGION_SHIFT) + 1;
 	struct raw_map *map = calloc(1, sizeof(*map));
-	uint32_t slots = 1;
+	uint32_t slots = RAW_MAP_SLOTS_MIN;
 
 	if (!map)
 		return -ENOMEM;
@@ -372,8 +379,8 @@ enum raw_map_kind raw_map_lookup(const struct raw_map *map, uint64_t pos,
  * Ask where data is in [@start, @end), into @page.  A block is DATA if all of
  * it is, HOLE if all of it is not; the file's last one counts as whole.
  */
-static void ask(const struct raw_map *map, struct bdev *bdev, uint64_t start,
-		uint64_t end, struct raw_map_page *page)
+static void ask(struct bdev *bdev, uint64_t start, uint64_t end,
+		uint64_t size, struct raw_map_page *page)
 {
 	uint32_t nr_data = 0, nr_hole = 0, asked = 0;
 	uint64_t pos = start;
@@ -390,7 +397,7 @@ static void ask(const struct raw_map *map, struct bdev *bdev, uint64_t start,
 			break;
 		to = MIN((uint64_t)ret, end);
 		first = round_up64(pos - start, RAW_BLOCK);
-		last = to == map->size ? round_up64(to - start, RAW_BLOCK) :
+		last = to == size ? round_up64(to - start, RAW_BLOCK) :
 					 round_down64(to - start, RAW_BLOCK);
 		if (first < last)
 			set_bits(page, (uint32_t)(first >> RAW_BLOCK_SHIFT),
@@ -436,21 +443,26 @@ static void publish_locked(struct raw_map *map, struct raw_map_slot *slot,
 int raw_map_learn(struct raw_map *map, struct bdev *bdev, uint64_t pos)
 {
 	uint64_t region = pos_region(pos), start = region << RAW_REGION_SHIFT;
-	uint64_t end = MIN(start + RAW_REGION, map->size);
 	struct raw_map_slot *slot = region_slot(map, region);
 	struct raw_map_page *page = malloc(sizeof(*page));
 	bool known = false;
+	int ret = 0;
 
 	if (!page)
 		return -ENOMEM;
 	while (!known) {
 		uint32_t gen = raw_map_gen(map, pos);
+		uint64_t size = map_size(map);
 
+		if (pos >= size) {
+			ret = -EINVAL;
+			break;
+		}
 		memset(page, 0, sizeof(*page));
-		ask(map, bdev, start, end, page);
+		ask(bdev, start, MIN(start + RAW_REGION, size), size, page);
 		mutex_lock(&map->lock);
 		known = slot_state_locked(slot, region) != REGION_UNKNOWN;
-		/* After an unmap meanwhile, data may be no more. */
+		/* After an unmap or a resize meanwhile, data may be no more. */
 		if (!known && gen == slot->gen) {
 			publish_locked(map, slot, region, page);
 			known = true;
@@ -458,7 +470,7 @@ int raw_map_learn(struct raw_map *map, struct bdev *bdev, uint64_t pos)
 		mutex_unlock(&map->lock);
 	}
 	free(page);
-	return 0;
+	return ret;
 }
 
 /* ---- changes ---- */
@@ -488,7 +500,7 @@ static bool clip_blocks(const struct raw_map *map, uint64_t region,
 	uint64_t to = MIN(end - start, RAW_REGION);
 
 	assert(is_aligned64(pos, RAW_BLOCK));
-	assert(is_aligned64(end, RAW_BLOCK) || end == map->size);
+	assert(is_aligned64(end, RAW_BLOCK) || end == map_size(map));
 	*firstp = (uint32_t)(from >> RAW_BLOCK_SHIFT);
 	*endp = (uint32_t)(round_up64(to, RAW_BLOCK) >> RAW_BLOCK_SHIFT);
 	return *firstp == 0 && *endp == region_blocks(map, region);
@@ -518,6 +530,26 @@ bool raw_map_allocated(struct raw_map *map, uint64_t pos, uint64_t len,
 	}
 	mutex_unlock(&map->lock);
 	return ok;
+}
+
+void raw_map_resize(struct raw_map *map, uint64_t size)
+{
+	uint64_t first;
+
+	mutex_lock(&map->lock);
+	first = pos_region(MIN(size, map->size));
+	__atomic_store_n(&map->size, size, __ATOMIC_RELAXED);
+	for (uint32_t i = 0; i <= map->slot_mask; i++) {
+		struct raw_map_slot *slot = &map->slots[i];
+
+		/* Who is learning or allocating begins again. */
+		slot->gen++;
+		if (word_region(slot->word) >= first &&
+		    word_state(slot->word) != REGION_UNKNOWN)
+			forget_locked(map, slot);
+	}
+	bump(map);
+	mutex_unlock(&map->lock);
 }
 
 static void unmap_slot_locked(struct raw_map *map, struct raw_map_slot *slot,

@@ -37,6 +37,8 @@ struct bdev;
 
 /* Regions whose state is kept; larger files share the slots. */
 #define RAW_MAP_SLOTS_MAX	65536u
+/* So many at least, for a small file may grow. */
+#define RAW_MAP_SLOTS_MIN	64u
 /* Pages of bitmaps, of 8 KiB each; only used ones take memory. */
 #define RAW_MAP_PAGES_MAX	2048u
 
@@ -71,8 +73,9 @@ struct raw_map_slot {
 };
 
 struct raw_map {
+	uint64_t		size;		/* of the file, bytes; atomic,
+						 * written under lock */
 	/* Constant after raw_map_new(). */
-	uint64_t		size;		/* of the file, bytes */
 	uint32_t		slot_mask;
 	uint32_t		nr_pages;
 	uint64_t		*seq;		/* the volume's map_seq */
@@ -98,13 +101,20 @@ int raw_map_new(uint64_t size, uint32_t pages_max, uint64_t *seq,
 void raw_map_free(struct raw_map *map);
 
 /*
+ * The file is of @size bytes from now on.  Nothing is known any more of what
+ * lies behind the smaller of the two sizes, nor of the region around it.
+ */
+void raw_map_resize(struct raw_map *map, uint64_t size);
+
+/*
  * What is at @pos, and in *@runp for how many of the next @len bytes that holds
  * (at least one; up to a region's end).  Never waits.
  */
 enum raw_map_kind raw_map_lookup(const struct raw_map *map, uint64_t pos,
 				 uint64_t len, uint64_t *runp);
 
-/* Ask @bdev about the region of @pos, unless known.  In a coroutine. */
+/* Ask @bdev about the region of @pos, unless known.  In a coroutine.  0,
+ * -ENOMEM, or -EINVAL if the file ends before @pos. */
 int raw_map_learn(struct raw_map *map, struct bdev *bdev, uint64_t pos);
 
 /* To be noted before allocating at @pos, for raw_map_allocated(). */

@@ -4,6 +4,7 @@
  */
 #include <check.h>
 #include <endian.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -30,6 +31,15 @@ static int haggling(void)
 
 	greet(fd);
 	return fd;
+}
+
+/* The size in the data of an INFO_EXPORT. */
+static uint64_t ct_size(const char *data)
+{
+	uint64_t be;
+
+	memcpy(&be, data + 2, sizeof(be));
+	return be64toh(be);
 }
 
 /* An empty LIST must be answered as it should. */
@@ -415,6 +425,64 @@ START_TEST(clients_that_vanish_at_any_byte_leave_nothing)
 }
 END_TEST
 
+/* Wait until somebody waits for the volume's other size. */
+static void await_resize(void)
+{
+	while (!FAKE_GET(ct.rw->waiting))
+		conntest_sync(&ct);
+}
+
+START_TEST(an_option_waits_for_another_size)
+{
+	int fd = haggling(), other = haggling(), gone = haggling();
+	char buf[64], go[] = "\0\0\0\2rw\0";
+
+	FAKE_SET(ct.rw->hold, 1);
+	FAKE_SET(ct.rw->present_size, CT_SIZE / 2);
+	/* With what comes behind it; one does not wait for the end. */
+	put_option(fd, NBD_OPT_INFO, go, 8);
+	put_option(fd, NBD_OPT_LIST, NULL, 0);
+	await_resize();
+	put_option(gone, NBD_OPT_GO, go, 8);
+	conntest_sync(&ct);
+	shutdown(gone, SHUT_RDWR);
+	close(gone);
+	expect_silence(fd);
+	/* Others, of other exports, do not. */
+	put_option(other, NBD_OPT_GO, "\0\0\0\2ro\0", 8);
+	ck_assert_uint_eq(get_final_reply(other, NBD_OPT_GO), NBD_REP_ACK);
+	FAKE_SET(ct.rw->hold, 0);
+	ck_assert_uint_eq(get_option_reply(fd, NBD_OPT_INFO, buf, sizeof(buf),
+					   &(uint32_t){ 0 }), NBD_REP_INFO);
+	ck_assert_uint_eq(ct_size(buf), CT_SIZE / 2);
+	ck_assert_uint_eq(get_final_reply(fd, NBD_OPT_INFO), NBD_REP_ACK);
+	ck_assert_uint_eq(get_final_reply(fd, NBD_OPT_LIST), NBD_REP_ACK);
+	close(fd);
+	close(other);
+	conntest_wait_conns(&ct, 0);
+}
+END_TEST
+
+START_TEST(a_size_that_cannot_be_is_not_waited_for_twice)
+{
+	int fd = haggling();
+	char buf[64];
+
+	FAKE_SET(ct.rw->error, -EIO);
+	FAKE_SET(ct.rw->present_size, CT_SIZE / 2);
+	for (int i = 0; i < 3; i++) {
+		put_option(fd, NBD_OPT_INFO, "\0\0\0\2rw\0", 8);
+		ck_assert_uint_eq(get_option_reply(fd, NBD_OPT_INFO, buf,
+				  sizeof(buf), &(uint32_t){ 0 }),
+				  NBD_REP_INFO);
+		ck_assert_uint_eq(ct_size(buf), CT_SIZE);
+		ck_assert_uint_eq(get_final_reply(fd, NBD_OPT_INFO),
+				  NBD_REP_ACK);
+	}
+	close(fd);
+}
+END_TEST
+
 START_TEST(options_are_refused_while_draining)
 {
 	int fd = haggling(), other = haggling();
@@ -498,6 +566,8 @@ int main(void)
 	tcase_add_test(tc, rotational_is_what_the_volume_is);
 	tcase_add_test(tc, contexts_hold_for_one_export_and_until_the_next_set);
 	tcase_add_test(tc, requests_may_come_with_the_go);
+	tcase_add_test(tc, an_option_waits_for_another_size);
+	tcase_add_test(tc, a_size_that_cannot_be_is_not_waited_for_twice);
 	tcase_add_test(tc, one_byte_at_a_time_is_fine_too);
 	tcase_add_test(tc, clients_that_vanish_at_any_byte_leave_nothing);
 	tcase_add_test(tc, options_are_refused_while_draining);

@@ -405,6 +405,8 @@ START_TEST(vsock_is_described_or_said_to_be_missing)
 		return;
 	}
 	ck_assert_uint_ne(set.list[0].vsock_port, 0);
+	/* libnbd takes no more. */
+	ck_assert_uint_le(set.list[0].vsock_port, INT32_MAX);
 	ck_assert_uint_ne(set.list[0].cid, UINT32_MAX);
 	ck_assert(set.list[0].open);
 	snprintf(expected, sizeof(expected), "nbd+vsock://%u:%u/a%%20b",

@@ -201,12 +201,15 @@ END_TEST
 START_TEST(export_takes_all_its_keys)
 {
 	PARSES("--export", "name=n,path=/p,mode=none,read-only,"
-	       "description=Some text = more,block-size=4k");
+	       "description=Some text = more,block-size=4k,"
+	       "uuid=6F9619ff-8b86-4d01-b42d-00c04fc964ff");
 	check_export(0, "n", "/p");
 	ck_assert_int_eq(opt.exports[0].mode, VOLUME_NONE);
 	ck_assert(opt.exports[0].read_only);
 	ck_assert_str_eq(opt.exports[0].description, "Some text = more");
 	ck_assert_uint_eq(opt.exports[0].block_min, 4096);
+	ck_assert_str_eq(opt.exports[0].uuid,
+			 "6f9619ff-8b86-4d01-b42d-00c04fc964ff");
 	ck_assert_int_eq(opt.default_export, -1);
 }
 END_TEST
@@ -283,6 +286,11 @@ START_TEST(what_is_wrong_in_an_export_is_named)
 	FAILS(SAYS("',,'"), "--export=");
 	FAILS(SAYS("'wrong'", "writeback"), "--export=name=a,path=b,mode=wrong");
 	FAILS(SAYS("'a@b'", "'@'"), "--export=name=a@b,path=c");
+	FAILS(SAYS("'12'", "no UUID"), "--export=name=a,path=b,uuid=12");
+	FAILS(SAYS("'a'", "'c'", "same uuid"), "--export=name=a,path=b,uuid="
+	      "6f9619ff-8b86-4d01-b42d-00c04fc964ff",
+	      "--export=name=c,path=d,uuid="
+	      "6F9619FF-8b86-4d01-b42d-00c04fc964ff");
 	snprintf(long_name, sizeof(long_name), "--export=path=x,name=%*d",
 		 EXPORT_NAME_MAX + 1, 7);
 	FAILS(SAYS("longer than 4096 bytes"), long_name);
@@ -714,6 +722,66 @@ START_TEST(tls_is_off_unless_an_export_uses_it)
 }
 END_TEST
 
+START_TEST(a_listener_can_have_a_tls_mode)
+{
+	PARSES("--bind", "[::]:1,tls=require", "-U", "/a,tls=off,b,tls=on",
+	       "--vsock=2:3,tls=require", "--fd", "7,tls=on", "-b", "h:2",
+	       "-U", "a,b", "--tls-psk", "keys", "x");
+	ck_assert_uint_eq(opt.nr_listens, 6);
+	ck_assert_int_eq(opt.listens[0].tls, TLS_REQUIRE);
+	ck_assert_str_eq(opt.listens[0].host, "::");
+	ck_assert_int_eq(opt.listens[0].port, 1);
+	ck_assert_int_eq(opt.listens[1].tls, TLS_ON);
+	ck_assert_str_eq(opt.listens[1].path, "/a,tls=off,b");
+	ck_assert_int_eq(opt.listens[2].tls, TLS_REQUIRE);
+	ck_assert_uint_eq(opt.listens[2].vsock_port, 3);
+	ck_assert_int_eq(opt.listens[3].tls, TLS_ON);
+	ck_assert_int_eq(opt.listens[3].fd, 7);
+	ck_assert_int_eq(opt.listens[4].tls, TLS_OFF);
+	ck_assert_int_eq(opt.listens[5].tls, TLS_OFF);
+	ck_assert_str_eq(opt.listens[5].path, "a,b");
+	ck_assert_int_eq(opt.exports[0].tls, TLS_OFF);
+	options_fini(&opt);
+	FAILS(SAYS("--unix: tls", "'yes'", "require"), "--unix", "a,tls=yes",
+	      "x");
+	FAILS(SAYS("-U", "needs the path"), "-U", ",tls=on", "x");
+	FAILS(SAYS("TLS needs --tls-certificates"), "-U", "a,tls=require", "x");
+}
+END_TEST
+
+START_TEST(a_rule_about_who_a_client_is_needs_a_way_to_prove_it)
+{
+	static const char *const rules[] = { "dn:CN=a", "san:DNS:a" };
+
+	PARSES("--tls=require", "--tls-psk=k", "--allow=psk:a,b", "x");
+	ck_assert_str_eq(opt.exports[0].access.rules[0].name, "a,b");
+	options_fini(&opt);
+	PARSES("-U", "s,tls=require", "--tls-psk=k", "--allow=psk:a", "x");
+	options_fini(&opt);
+	PARSES("--tls=on", "--tls-certificates=d", "--tls-verify-peer",
+	       "--export", "name=x,path=x,allow=dn:CN=a\\,,b,,O=X,allow=any");
+	ck_assert_uint_eq(opt.exports[0].access.nr, 2);
+	ck_assert_str_eq(opt.exports[0].access.rules[0].name,
+			 "2.5.4.3=3:a,b,2.5.4.10=1:X,");
+	options_fini(&opt);
+	for (unsigned int i = 0; i < ARRAY_SIZE(rules); i++) {
+		FAILS(SAYS("allow", "'x'", "--tls-verify-peer"), "--allow",
+		      rules[i], "x");
+		FAILS(SAYS("allow", "--tls-verify-peer"), "--allow", rules[i],
+		      "--tls=require", "--tls-certificates=d", "--tls-psk=k",
+		      "x");
+		FAILS(SAYS("allow", "plain clients", "--tls require"),
+		      "--allow", rules[i], "--tls-certificates=d",
+		      "--tls-verify-peer", "x");
+	}
+	FAILS(SAYS("allow", "'x'", "--tls-psk"), "--allow=psk:a", "--tls=on",
+	      "--tls-certificates=d", "x");
+	FAILS(SAYS("allow", "'y'", "plain clients"), "--tls=on",
+	      "--tls-psk=k", "x", "--export",
+	      "name=y,path=y,tls=off,allow=psk:a");
+}
+END_TEST
+
 START_TEST(tls_needs_credentials_and_credentials_need_a_use)
 {
 	FAILS(SAYS("--tls-certificates", "--tls-psk"), "--tls", "on", "a");
@@ -778,7 +846,8 @@ START_TEST(random_arguments_parse_or_are_refused_with_a_message)
 		"1", "65536", "16M", "--cache-size", "--default-export", "",
 		"-h", "-V", "--daemonize", "-\xff", "--\n", "@", "a=b", "=b",
 		"--vsock=", "--fd", "--allow=", "uid:", "allow=", "/", ":",
-		"--max-connections",
+		"--max-connections", "dn:CN=a", "psk:", ",tls=", "on",
+		"--tls-psk=k",
 	};
 	uint64_t seed = random_seed_from_env("FOLIOD_SEED");
 	unsigned int parsed = 0, refused = 0;
@@ -911,6 +980,8 @@ int main(void)
 	tcase_add_test(others, two_dashes_end_the_options);
 	tcase_add_test(others, unknown_options_name_the_nearest_known_one);
 	tcase_add_test(others, tls_is_off_unless_an_export_uses_it);
+	tcase_add_test(others, a_listener_can_have_a_tls_mode);
+	tcase_add_test(others, a_rule_about_who_a_client_is_needs_a_way_to_prove_it);
 	tcase_add_test(others, tls_needs_credentials_and_credentials_need_a_use);
 	tcase_add_test(others, long_options_are_not_abbreviated);
 	tcase_add_test(others, habits_of_other_servers_get_our_spelling);

@@ -16,6 +16,8 @@
 #include <unistd.h>
 
 #include "base/base.h"
+#include "server/access.h"
+#include "server/identity.h"
 #include "server/tls.h"
 #include "tests/certs.h"
 #include "tests/conntest.h"
@@ -506,6 +508,70 @@ START_TEST(a_certificate_is_asked_for_where_it_should_be)
 }
 END_TEST
 
+/* What a client that gets in has proved; to be freed. */
+static struct identity *prove(struct tls *tls, SSL *client)
+{
+	struct identity *identity = NULL;
+	struct link link;
+
+	link_init(&link, tls, client);
+	ck_assert_int_eq(shake_hands(&link), 0);
+	ck_assert_int_eq(tls_identity(link.session, &identity), 0);
+	link_fini(&link);
+	ck_assert_uint_eq(ERR_peek_error(), 0);
+	return identity;
+}
+
+START_TEST(a_client_is_who_it_proves_to_be)
+{
+	struct tls *tls = open_tls(true, false);
+	struct identity *identity;
+
+	identity = prove(tls, client_new(versions[_i], true, false));
+	ck_assert_ptr_nonnull(identity);
+	ck_assert_str_eq(identity->user, USER);
+	ck_assert_ptr_null(identity->subject);
+	ck_assert_uint_eq(identity->nr_names, 0);
+	identity_free(identity);
+	tls_free(&tls);
+	tls = open_tls(false, true);
+	identity = prove(tls, client_new(versions[_i], false, true));
+	ck_assert_ptr_nonnull(identity);
+	ck_assert_ptr_null(identity->user);
+	ck_assert_str_eq(identity->subject, "2.5.4.3=6:client,");
+	ck_assert(identity_has_name(identity, "DNS:localhost"));
+	identity_free(identity);
+	tls_free(&tls);
+}
+END_TEST
+
+START_TEST(what_was_not_verified_is_not_believed)
+{
+	const struct tls_params both = { dir, path("keys.psk"), false };
+	struct tls *tls = open_tls(false, false);
+	struct identity *identity;
+	char *error = NULL;
+	SSL *client;
+
+	/* It has a certificate, which nobody verifies. */
+	ck_assert_ptr_null(prove(tls, client_new(versions[_i], false, true)));
+	tls_free(&tls);
+	ck_assert_int_eq(tls_new(&both, &tls, &error), 0);
+	ck_assert_ptr_null(prove(tls, client_new(versions[_i], false, false)));
+	identity = prove(tls, client_new(versions[_i], true, false));
+	ck_assert_str_eq(identity->user, USER);
+	identity_free(identity);
+	/* It names a user, and then nobody's key is used: that goes with
+	 * another hash. */
+	client = client_new(versions[_i], false, false);
+	SSL_set_psk_client_callback(client, client_psk);
+	SSL_set_ciphersuites(client, "TLS_AES_256_GCM_SHA384");
+	SSL_set_cipher_list(client, "ECDHE");
+	ck_assert_ptr_null(prove(tls, client));
+	tls_free(&tls);
+}
+END_TEST
+
 START_TEST(a_revoked_certificate_is_refused)
 {
 	struct tls *tls = open_tls(false, true);
@@ -615,9 +681,9 @@ END_TEST
 static struct conntest ct;
 static struct tls *ct_tls;
 
-static void start(uint64_t handshake_timeout_ns)
+static void start_with(struct tls *tls, uint64_t handshake_timeout_ns)
 {
-	ct_tls = open_tls(false, false);
+	ct_tls = tls;
 	conntest_start(&ct, &(struct conn_shared){
 				.tls = ct_tls,
 				.handshake_timeout_ns = handshake_timeout_ns,
@@ -627,9 +693,16 @@ static void start(uint64_t handshake_timeout_ns)
 	fakevolume_fill(ct.rw, 0, 32 << 20);
 }
 
+static void start(uint64_t handshake_timeout_ns)
+{
+	start_with(open_tls(false, false), handshake_timeout_ns);
+}
+
 static void stop(void)
 {
 	conntest_stop(&ct);
+	for (unsigned int i = 0; i < CT_EXPORTS; i++)
+		access_fini(&ct.exports[i].access);
 	tls_free(&ct_tls);
 }
 
@@ -676,15 +749,21 @@ static void get_go_reply(SSL *ssl)
 	} while (be32toh(reply.type) != NBD_REP_ACK);
 }
 
-static SSL *connect_tls(int *fdp, int version)
+/* Connect, and have @ssl agree with the server. */
+static SSL *shake(int *fdp, SSL *ssl)
 {
-	SSL *ssl = client_new(version, false, false);
-	char buf[64];
-
 	*fdp = conntest_connect(&ct);
 	start_tls(*fdp);
 	SSL_set_fd(ssl, *fdp);
 	ck_assert_int_eq(SSL_connect(ssl), 1);
+	return ssl;
+}
+
+static SSL *connect_tls(int *fdp, int version)
+{
+	SSL *ssl = shake(fdp, client_new(version, false, false));
+	char buf[64];
+
 	client_sends(&(struct link){ .client = ssl }, buf, put_go(buf));
 	get_go_reply(ssl);
 	return ssl;
@@ -755,6 +834,145 @@ START_TEST(who_leaves_in_the_middle_leaves_nothing)
 		close(fd);
 	}
 	conntest_wait_conns(&ct, 0);
+	stop();
+}
+END_TEST
+
+/* An option about @name, if there is one, and its last answer; *@nrp counts
+ * those before. */
+static uint32_t ask(SSL *ssl, uint32_t option, const char *name,
+		    unsigned int *nrp)
+{
+	struct nbd_option_head head = {
+		htobe64(NBD_OPTION_MAGIC), htobe32(option),
+		htobe32(name ? strlen(name) + 6 : 0),
+	};
+	struct link link = { .client = ssl };
+	struct nbd_option_reply reply;
+	char data[256] = { 0 };
+	uint32_t type;
+
+	client_sends(&link, &head, sizeof(head));
+	if (name) {
+		data[3] = strlen(name);
+		memcpy(data + 4, name, strlen(name));
+		client_sends(&link, data, strlen(name) + 6);
+	}
+	for (*nrp = 0;; (*nrp)++) {
+		ssl_recv(ssl, &reply, sizeof(reply));
+		ck_assert_uint_eq(be32toh(reply.option), option);
+		ck_assert_uint_le(be32toh(reply.len), sizeof(data));
+		ssl_recv(ssl, data, be32toh(reply.len));
+		type = be32toh(reply.type);
+		if (type == NBD_REP_ACK || type & NBD_REP_ERROR)
+			return type;
+	}
+}
+
+static void allow(const char *name, const char *rule)
+{
+	char *error = NULL;
+
+	for (unsigned int i = 0; i < ct.table.nr; i++)
+		if (!strcmp(ct.exports[i].name, name))
+			ck_assert_int_eq(access_add(&ct.exports[i].access, "",
+						    rule, &error), 0);
+}
+
+START_TEST(what_there_is_follows_from_who_the_client_is)
+{
+	unsigned int nr;
+	char data[64];
+	int fd;
+	SSL *ssl;
+
+	start_with(open_tls(_i >= 2, _i < 2), 0);
+	allow("ro", _i >= 2 ? "psk:" USER : "dn:CN=client");
+	allow("b4k", _i >= 2 ? "psk:bob" : "san:DNS:localhos");
+	/* Who has proved nothing yet. */
+	fd = conntest_connect(&ct);
+	greet(fd);
+	put_option(fd, NBD_OPT_LIST, NULL, 0);
+	ck_assert_uint_eq(get_option_reply(fd, NBD_OPT_LIST, data, 64, &nr),
+			  NBD_REP_SERVER);
+	ck_assert_uint_eq(get_option_reply(fd, NBD_OPT_LIST, data, 64, &nr),
+			  NBD_REP_ACK);
+	put_option(fd, NBD_OPT_INFO, "\0\0\0\2ro\0", 8);
+	ck_assert_uint_eq(get_final_reply(fd, NBD_OPT_INFO),
+			  NBD_REP_ERR_UNKNOWN);
+	close(fd);
+	ssl = shake(&fd, client_new(versions[_i % 2], _i >= 2, _i < 2));
+	ck_assert_uint_eq(ask(ssl, NBD_OPT_LIST, NULL, &nr), NBD_REP_ACK);
+	ck_assert_uint_eq(nr, 2);
+	ck_assert_uint_eq(ask(ssl, NBD_OPT_INFO, "b4k", &nr),
+			  NBD_REP_ERR_UNKNOWN);
+	ck_assert_uint_eq(ask(ssl, NBD_OPT_INFO, "nil", &nr),
+			  NBD_REP_ERR_UNKNOWN);
+	ck_assert_uint_eq(ask(ssl, NBD_OPT_INFO, "ro", &nr), NBD_REP_ACK);
+	ck_assert_uint_eq(ask(ssl, NBD_OPT_GO, "ro", &nr), NBD_REP_ACK);
+	SSL_free(ssl);
+	close(fd);
+	stop();
+}
+END_TEST
+
+/* Exports that are for all, in a place where TLS is required, or possible. */
+START_TEST(the_stricter_of_listener_and_export_counts)
+{
+	static const struct {
+		enum tls_mode listener, export;
+		uint32_t starttls, plain;
+	} cases[] = {
+		{ TLS_OFF, TLS_OFF, NBD_REP_ERR_UNSUP, NBD_REP_ACK },
+		{ TLS_OFF, TLS_ON, NBD_REP_ACK, NBD_REP_ACK },
+		{ TLS_OFF, TLS_REQUIRE, NBD_REP_ACK, NBD_REP_ERR_TLS_REQD },
+		{ TLS_ON, TLS_OFF, NBD_REP_ACK, NBD_REP_ACK },
+		{ TLS_ON, TLS_ON, NBD_REP_ACK, NBD_REP_ACK },
+		{ TLS_ON, TLS_REQUIRE, NBD_REP_ACK, NBD_REP_ERR_TLS_REQD },
+		{ TLS_REQUIRE, TLS_OFF, NBD_REP_ACK, NBD_REP_ERR_TLS_REQD },
+		{ TLS_REQUIRE, TLS_ON, NBD_REP_ACK, NBD_REP_ERR_TLS_REQD },
+		{ TLS_REQUIRE, TLS_REQUIRE, NBD_REP_ACK, NBD_REP_ERR_TLS_REQD },
+	};
+	unsigned int nr;
+	char buf[10];
+	int fd;
+	SSL *ssl;
+
+	start(0);
+	ct.tls_least = cases[_i].listener;
+	for (unsigned int i = 0; i < ct.table.nr; i++)
+		ct.exports[i].tls = cases[_i].export;
+	ct.table.nr_tls_only = cases[_i].export == TLS_REQUIRE ? ct.table.nr :
+								 0;
+	ct.table.nr_plain_only = cases[_i].export == TLS_OFF ? ct.table.nr : 0;
+	fd = conntest_connect(&ct);
+	greet(fd);
+	put_option(fd, NBD_OPT_INFO, "\0\0\0\2rw\0", 8);
+	ck_assert_uint_eq(get_final_reply(fd, NBD_OPT_INFO), cases[_i].plain);
+	put_option(fd, NBD_OPT_LIST, NULL, 0);
+	ck_assert_uint_eq(get_final_reply(fd, NBD_OPT_LIST), cases[_i].plain);
+	put_option(fd, NBD_OPT_STARTTLS, NULL, 0);
+	ck_assert_uint_eq(get_final_reply(fd, NBD_OPT_STARTTLS),
+			  cases[_i].starttls);
+	close(fd);
+	fd = conntest_connect(&ct);
+	greet(fd);
+	put_option(fd, NBD_OPT_EXPORT_NAME, "rw", 2);
+	if (cases[_i].plain == NBD_REP_ACK)
+		recv_all(fd, buf, 10);	/* size and flags */
+	else
+		expect_close(fd, 0);
+	close(fd);
+	if (cases[_i].starttls == NBD_REP_ACK) {
+		ssl = shake(&fd, client_new(TLS1_3_VERSION, false, false));
+		ck_assert_uint_eq(ask(ssl, NBD_OPT_LIST, NULL, &nr),
+				  NBD_REP_ACK);
+		ck_assert_uint_eq(nr, CT_EXPORTS);
+		ck_assert_uint_eq(ask(ssl, NBD_OPT_GO, "rw", &nr),
+				  NBD_REP_ACK);
+		SSL_free(ssl);
+		close(fd);
+	}
 	stop();
 }
 END_TEST
@@ -836,6 +1054,8 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, a_certificate_is_asked_for_where_it_should_be,
 			    0, 2);
+	tcase_add_loop_test(tc, a_client_is_who_it_proves_to_be, 0, 2);
+	tcase_add_loop_test(tc, what_was_not_verified_is_not_believed, 0, 2);
 	tcase_add_loop_test(tc, a_revoked_certificate_is_refused, 0, 2);
 	tcase_add_test(tc, a_failed_reload_changes_nothing);
 	tcase_add_loop_test(tc, keys_are_reread_too, 0, 2);
@@ -848,6 +1068,10 @@ int main(void)
 	tcase_add_loop_test(tc, who_leaves_in_the_middle_leaves_nothing, 0, 2);
 	tcase_add_loop_test(tc, bytes_that_come_one_by_one_are_put_together,
 			    0, 2);
+	tcase_add_loop_test(tc, what_there_is_follows_from_who_the_client_is,
+			    0, 4);
+	tcase_add_loop_test(tc, the_stricter_of_listener_and_export_counts, 0,
+			    9);
 	tcase_add_loop_test(tc, the_deadline_of_the_handshake_covers_tls, 0,
 			    11);
 	suite_add_tcase(s, tc);

@@ -9,6 +9,7 @@ dist_check_SCRIPTS += \
 	tests/test-client-drain.sh \
 	tests/test-client-exports.sh \
 	tests/test-client-fio.sh \
+	tests/test-client-handoff.sh \
 	tests/test-client-kill.sh \
 	tests/test-client-many.sh \
 	tests/test-client-memory-fs.sh \
@@ -22,9 +23,12 @@ dist_check_SCRIPTS += \
 	tests/test-client-qemu-img.sh \
 	tests/test-client-qemu-io.sh \
 	tests/test-client-qemu-nbd.sh \
+	tests/test-client-resize-load.sh \
+	tests/test-client-resize.sh \
 	tests/test-client-restart.sh \
 	tests/test-client-shrink.sh \
 	tests/test-client-threads.sh \
+	tests/test-client-tls-access.sh \
 	tests/test-client-tls.sh \
 	$(NULL)
 
@@ -34,6 +38,8 @@ tests_no_uring_SOURCES = tests/no-uring.c
 
 EXTRA_DIST += \
 	tests/clients.sh \
+	tests/handoff-client.py \
 	tests/namespace.sh \
 	tests/note-acked.py \
+	tests/tls.sh \
 	$(NULL)

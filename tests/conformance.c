@@ -57,6 +57,8 @@ static void usage(FILE *f)
 	      "  --other-export NAME        with --uri: a second one\n"
 	      "  --min-block-export NAME    with --uri: minimum block 4096\n"
 	      "  --server-pid PID           with --uri: the server's process\n"
+	      "  --bad-from BYTES           with --uri: no data can be read from there\n"
+	      "                             on (see bad-disk), half of the export\n"
 	      "  --timeout MS               wait this long for an answer\n", f);
 }
 
@@ -202,7 +204,7 @@ int main(int argc, char **argv)
 		{ "other-export", 1, NULL, 'O' },
 		{ "min-block-export", 1, NULL, 'B' },
 		{ "server-pid", 1, NULL, 'p' }, { "timeout", 1, NULL, 't' },
-		{ "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 }
+		{ "bad-from", 1, NULL, 'b' }, { "help", 0, NULL, 'h' }, { NULL, 0, NULL, 0 }
 	};
 	const char *uri = NULL, *foliod = "./foliod";
 	unsigned int only[MAX_ONLY];
@@ -223,6 +225,7 @@ int main(int argc, char **argv)
 		case 'B': env.b4k_export = optarg; break;
 		case 'p': env.pid = strtol(optarg, NULL, 10); break;
 		case 't': env.timeout_ms = strtol(optarg, NULL, 10); break;
+		case 'b': env.bad_from = strtoul(optarg, NULL, 10); break;
 		case 'h': usage(stdout); return 0;
 		default: usage(stderr); return 2;
 		}

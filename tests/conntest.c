@@ -25,6 +25,8 @@ struct call {
 	void			(*fn)(struct call *call);
 	int			in_fd, out_fd;
 	uint64_t		after_ns;
+	int			(*call)(struct conn_loop *cl, void *arg);
+	void			*arg;
 	int			ret;
 	bool			done;
 	pthread_mutex_t		lock;
@@ -61,7 +63,8 @@ static int call_loop(struct conntest *ct, struct call *call)
 
 static void do_start(struct call *call)
 {
-	call->ret = conn_start(&call->ct->cl, call->in_fd, call->out_fd);
+	call->ret = conn_start(&call->ct->cl, call->in_fd, call->out_fd,
+			       call->ct->tls_least);
 }
 
 static void do_drain(struct call *call)
@@ -72,6 +75,24 @@ static void do_drain(struct call *call)
 static void do_hurry(struct call *call)
 {
 	conn_loop_hurry(&call->ct->cl);
+}
+
+static void do_call(struct call *call)
+{
+	call->ret = call->call(&call->ct->cl, call->arg);
+}
+
+int conntest_call(struct conntest *ct,
+		  int (*fn)(struct conn_loop *cl, void *arg), void *arg)
+{
+	struct call call = { .fn = do_call, .call = fn, .arg = arg };
+
+	return call_loop(ct, &call);
+}
+
+static void do_nothing(struct call *call)
+{
+	(void)call;
 }
 
 static void do_init(struct call *call)
@@ -200,6 +221,13 @@ int conntest_connect(struct conntest *ct)
 	return fds[0];
 }
 
+void conntest_sync(struct conntest *ct)
+{
+	struct call call = { .fn = do_nothing };
+
+	call_loop(ct, &call);
+}
+
 void conntest_drain(struct conntest *ct, uint64_t after_ns)
 {
 	struct call call = { .fn = do_drain, .after_ns = after_ns };
@@ -285,10 +313,19 @@ void put_option(int fd, uint32_t option, const void *data, uint32_t len)
 	struct nbd_option_head head = {
 		htobe64(NBD_OPTION_MAGIC), htobe32(option), htobe32(len),
 	};
+	struct iovec iov[] = {
+		{ &head, sizeof(head) },
+		{ (void *)(uintptr_t)data, len },
+	};
+	struct msghdr msg = { .msg_iov = iov, .msg_iovlen = 2 };
+	ssize_t n;
 
-	send_all(fd, &head, sizeof(head));
-	if (len)
-		send_all(fd, data, len);
+	/* At once: the server may have gone by what the head alone says. */
+	n = sendmsg(fd, &msg, MSG_NOSIGNAL);
+	ck_assert_int_ge(n, (ssize_t)sizeof(head));
+	n -= sizeof(head);
+	if ((uint32_t)n < len)
+		send_all(fd, (const char *)data + n, len - n);
 }
 
 uint32_t get_option_reply(int fd, uint32_t option, void *buf, size_t max,

@@ -29,6 +29,7 @@ struct conntest {
 	struct export		exports[CT_EXPORTS];
 	struct export_table	table;
 	struct fakevolume	*rw, *ro, *b4k;
+	enum tls_mode		tls_least;	/* of clients from now on */
 	unsigned int		idle;		/* atomic: idle() calls */
 };
 
@@ -44,6 +45,11 @@ int conntest_connect(struct conntest *ct);
 int conntest_start_fds(struct conntest *ct, int in_fd, int out_fd);
 void conntest_drain(struct conntest *ct, uint64_t after_ns);
 void conntest_hurry(struct conntest *ct);
+/* Call @fn on the server's thread: what it returns. */
+int conntest_call(struct conntest *ct, int (*fn)(struct conn_loop *cl, void *arg),
+		  void *arg);
+/* Wait for all that the server's thread has begun, and see what it did. */
+void conntest_sync(struct conntest *ct);
 /* Wait until the server has exactly @nr connections. */
 void conntest_wait_conns(struct conntest *ct, unsigned int nr);
 

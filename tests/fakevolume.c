@@ -44,7 +44,7 @@ struct fakevolume *fakevolume_new(uint64_t size)
 
 void fakevolume_free(struct fakevolume *fv)
 {
-	munmap(fv->data, fv->vol.size);
+	munmap(fv->data, fv->nr_pages * PAGE);
 	free(fv->present);
 	free(fv);
 }
@@ -341,6 +341,24 @@ int volume_write_stage(struct stage **stagep, unsigned int flags)
 bool volume_flush_inline(struct volume *vol)
 {
 	return !FAKE_GET(fake(vol)->dirty);
+}
+
+int64_t volume_present_size(struct volume *vol)
+{
+	uint64_t size = FAKE_GET(fake(vol)->present_size);
+
+	return (int64_t)(size ? size : volume_size(vol));
+}
+
+int volume_resize(struct volume *vol, uint64_t size, uint64_t *lostp)
+{
+	int ret = wait_here(fake(vol));
+
+	*lostp = 0;
+	if (ret || size == volume_size(vol))
+		return ret;
+	__atomic_store_n(&vol->size, size, __ATOMIC_RELEASE);
+	return 1;
 }
 
 int volume_flush(struct volume *vol)

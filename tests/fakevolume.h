@@ -30,6 +30,8 @@ struct fakevolume {
 	unsigned int	fail_once;	/* the next waiting read fails */
 	unsigned int	no_stages;	/* stage_alloc() answers -EAGAIN */
 	unsigned int	dirty;		/* FLUSH has something to do */
+	uint64_t	present_size;	/* from outside, at most the first; 0:
+					 * as it is */
 
 	/* Counters. */
 	unsigned int	reads, writes, flushes, trims, zeroes, prefetches;

@@ -149,7 +149,7 @@ first_export()
 		-p | --port | -b | --bind | -U | --unix | --vsock | --fd | \
 			-m | --mode | --allow | --max-connections | \
 			--max-connections-per-peer | --cache-size | \
-			--threads | --run | --pid-file | --tls | \
+			--threads | --run | --pid-file | --handoff | --tls | \
 			--tls-certificates | --tls-psk)
 			shift
 			;;

@@ -11,6 +11,7 @@ check_PROGRAMS += \
 	tests/check_log \
 	tests/check_idle \
 	tests/check_loop \
+	tests/check_loop_thread \
 	tests/check_mutex \
 	tests/check_random \
 	tests/check_size \
@@ -26,6 +27,8 @@ tests_check_idle_SOURCES = tests/check_idle.c
 tests_check_idle_LDADD = $(BASE_TEST_LIBS)
 tests_check_loop_SOURCES = tests/check_loop.c
 tests_check_loop_LDADD = $(BASE_TEST_LIBS)
+tests_check_loop_thread_SOURCES = tests/check_loop_thread.c
+tests_check_loop_thread_LDADD = $(BASE_TEST_LIBS)
 tests_check_mutex_SOURCES = tests/check_mutex.c
 tests_check_mutex_LDADD = $(BASE_TEST_LIBS)
 tests_check_random_SOURCES = tests/check_random.c
@@ -55,13 +58,19 @@ tests_check_sync_group_LDADD = $(BDEV_TEST_LIBS)
 
 # server/, the program around the connections
 check_PROGRAMS += \
+	tests/check_handoff \
 	tests/check_listen \
 	tests/check_options \
+	tests/check_watchdog \
 	$(NULL)
+tests_check_handoff_SOURCES = tests/check_handoff.c
+tests_check_handoff_LDADD = libserver.a $(BASE_TEST_LIBS) $(OPENSSL_LIBS)
 tests_check_listen_SOURCES = tests/check_listen.c
-tests_check_listen_LDADD = libserver.a $(BASE_TEST_LIBS)
+tests_check_listen_LDADD = libserver.a $(BASE_TEST_LIBS) $(OPENSSL_LIBS)
 tests_check_options_SOURCES = tests/check_options.c
-tests_check_options_LDADD = libserver.a $(BASE_TEST_LIBS)
+tests_check_options_LDADD = libserver.a $(BASE_TEST_LIBS) $(OPENSSL_LIBS)
+tests_check_watchdog_SOURCES = tests/check_watchdog.c
+tests_check_watchdog_LDADD = libserver.a $(BASE_TEST_LIBS)
 
 # The program as a whole; see tests/functions.sh.
 dist_check_SCRIPTS += \
@@ -74,11 +83,13 @@ dist_check_SCRIPTS += \
 	tests/test-cli-held.sh \
 	tests/test-cli-listen.sh \
 	tests/test-cli-many.sh \
+	tests/test-cli-notify.sh \
 	tests/test-cli-pid-file.sh \
 	tests/test-cli-run.sh \
 	tests/test-cli-single.sh \
 	tests/test-cli-units.sh \
 	tests/test-cli-unwritten.sh \
+	tests/test-cli-uuid.sh \
 	tests/test-quickstart-held.sh \
 	$(NULL)
 EXTRA_DIST += tests/functions.sh
@@ -96,9 +107,12 @@ CONN_TEST_LIBS = libserver.a libproto.a libbase.a $(LIBEVENT_LIBS) \
 check_PROGRAMS += \
 	tests/check_access \
 	tests/check_conn \
+	tests/check_conn_cut \
 	tests/check_conn_extended \
+	tests/check_conn_handoff \
 	tests/check_conn_handshake \
 	tests/check_conn_random \
+	tests/check_identity \
 	tests/check_nbd_proto \
 	tests/check_tls \
 	$(NULL)
@@ -106,10 +120,18 @@ tests_check_access_SOURCES = tests/check_access.c $(CONN_TEST_SOURCES)
 tests_check_access_LDADD = $(CONN_TEST_LIBS)
 tests_check_conn_SOURCES = tests/check_conn.c $(CONN_TEST_SOURCES)
 tests_check_conn_LDADD = $(CONN_TEST_LIBS)
+tests_check_conn_cut_SOURCES = \
+	tests/check_conn_cut.c \
+	$(CONN_TEST_SOURCES)
+tests_check_conn_cut_LDADD = $(CONN_TEST_LIBS)
 tests_check_conn_extended_SOURCES = \
 	tests/check_conn_extended.c \
 	$(CONN_TEST_SOURCES)
 tests_check_conn_extended_LDADD = $(CONN_TEST_LIBS)
+tests_check_conn_handoff_SOURCES = \
+	tests/check_conn_handoff.c \
+	$(CONN_TEST_SOURCES)
+tests_check_conn_handoff_LDADD = $(CONN_TEST_LIBS)
 tests_check_conn_handshake_SOURCES = \
 	tests/check_conn_handshake.c \
 	$(CONN_TEST_SOURCES)
@@ -118,6 +140,8 @@ tests_check_conn_random_SOURCES = \
 	tests/check_conn_random.c \
 	$(CONN_TEST_SOURCES)
 tests_check_conn_random_LDADD = $(CONN_TEST_LIBS)
+tests_check_identity_SOURCES = tests/check_identity.c
+tests_check_identity_LDADD = $(CONN_TEST_LIBS)
 tests_check_nbd_proto_SOURCES = tests/check_nbd_proto.c
 tests_check_nbd_proto_LDADD = libproto.a libbase.a $(CHECK_LIBS)
 tests_check_tls_SOURCES = \
@@ -218,6 +242,7 @@ check_PROGRAMS += \
 	tests/check_proof_write \
 	tests/check_proof_writeback \
 	tests/check_readahead \
+	tests/check_resize \
 	tests/check_shard \
 	tests/check_stage \
 	tests/check_throttle \
@@ -230,6 +255,8 @@ tests_check_pool_SOURCES = tests/check_pool.c tests/corun.h
 tests_check_pool_LDADD = libcache.a $(BASE_TEST_LIBS)
 tests_check_direct_SOURCES = tests/check_direct.c $(ENGINE_TEST_SOURCES)
 tests_check_direct_LDADD = $(ENGINE_TEST_LIBS)
+tests_check_resize_SOURCES = tests/check_resize.c $(ENGINE_TEST_SOURCES)
+tests_check_resize_LDADD = $(ENGINE_TEST_LIBS)
 tests_check_discard_SOURCES = tests/check_discard.c $(ENGINE_TEST_SOURCES)
 tests_check_discard_LDADD = $(ENGINE_TEST_LIBS)
 tests_check_engine_threads_SOURCES = \

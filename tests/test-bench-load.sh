@@ -6,6 +6,7 @@
 # connections at once, and a wrong byte is found.
 
 . "$(dirname "$0")/functions.sh" || exit 99
+. "$(dirname "$0")/tls.sh" || exit 99
 bench=${abs_top_builddir:-..}/bench
 for program in nbd-load nbd-echo; do
 	[ -x "$bench/$program" ] || fail "bench/$program is not built"
@@ -83,4 +84,37 @@ timeout 60 "$bench/nbd-load" --uri "$uri" --op read --count 1 --seed 3 \
 grep -qF 'byte 1234567 is not what was written' "$dir/out" ||
 	fail "a wrong byte: $(cat "$dir/out")"
 stop_foliod
+
+# Over TLS, with a key and with certificates.
+if openssl version >/dev/null 2>&1; then
+	make_ca "$dir/pki" bench
+	make_cert "$dir/pki" "$dir/pki" server localhost
+	make_cert "$dir/pki" "$dir/pki" client bench
+	{
+		echo "other:$(openssl rand -hex 32)"
+		echo "bench:$(openssl rand -hex 32)"
+	} >"$dir/keys.psk"
+	start_foliod --cache-size 16M --threads 2 --tls require \
+		--tls-psk "$dir/keys.psk" -b 127.0.0.1:0 "$dir/disk"
+	all_ops "nbds://bench@127.0.0.1:$port/" --tls-psk "$dir/keys.psk" \
+		--connections 4 --threads 2
+	load "nbds://127.0.0.1:$port/" mixed 3000 0 --tls-psk "$dir/keys.psk" \
+		--block-size 256k
+	grep -q '"encryption": "TLSv1.3 TLS_AES_128_GCM_SHA256"' "$dir/out" ||
+		fail "another encryption: $(cat "$dir/out")"
+	! "$bench/nbd-load" --uri "nbds://bench@127.0.0.1:$port/" \
+		--tls-certificates "$dir/pki" --count 1 >"$dir/out" 2>&1 ||
+		fail "a certificate instead of a key"
+	stop_foliod
+	start_foliod --cache-size 16M --tls require --tls-verify-peer \
+		--tls-certificates "$dir/pki" "$dir/disk"
+	all_ops "$uri" --tls-certificates "$dir/pki"
+	rm "$dir/pki/client-cert.pem"
+	! "$bench/nbd-load" --uri "$uri" --count 1 \
+		--tls-certificates "$dir/pki" >"$dir/out" 2>&1 ||
+		fail "no certificate where one is needed"
+	! "$bench/nbd-load" --uri "$uri" --count 1 >"$dir/out" 2>&1 ||
+		fail "nbds without credentials"
+	stop_foliod
+fi
 echo "nbd-load: all counts exact, all bytes verified, a wrong one found"

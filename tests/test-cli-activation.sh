@@ -273,8 +273,10 @@ with_fails 2 "leave out the other listeners" -- pair tcp -- --fd 3 --fd 4 \
 	"$dir/disk"
 with_fails 2 "leave out the other listeners" -- pair -- --fd 3 -p 0 \
 	"$dir/disk"
-with_fails 2 "excludes --run and --daemonize" -- pair -- --fd 3 \
+with_fails 2 "excludes --run, --daemonize and --handoff" -- pair -- --fd 3 \
 	--run true "$dir/disk"
+with_fails 2 "excludes --run, --daemonize and --handoff" -- pair -- --fd 3 \
+	--handoff "$dir/handoff" "$dir/disk"
 fails_with 2 "--fd: 'x' is not the number" -- --fd x "$dir/disk"
 fails_with 2 "--fd: 3 is given twice" -- --fd 3 --fd 3 "$dir/disk"
 fails_with 2 "leave out" -- --single --fd 3 "$dir/disk"

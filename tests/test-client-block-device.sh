@@ -80,10 +80,10 @@ reap "$other" || :
 
 # It loses its end: errors, no crash, and it ends when asked to.
 start_foliod --mode writeout vol="$loop"
-truncate -s 1M "$dir/backing"
-losetup --set-capacity "$loop"
 nbdsh -u "$uri" -c "
-import errno
+import errno, subprocess
+subprocess.run(['truncate', '-s', '1M', '$dir/backing'], check=True)
+subprocess.run(['losetup', '--set-capacity', '$loop'], check=True)
 errors = 0
 for pos in range(2 << 20, 32 << 20, 4 << 20):
     for call in (lambda: h.pread(65536, pos), lambda: h.pwrite(b'x' * 4096, pos),
@@ -95,6 +95,15 @@ for pos in range(2 << 20, 32 << 20, 4 << 20):
             errors += 1
 assert errors >= 8, errors
 h.pread(4096, 8192)
+# Whoever comes now is told, and then it is clear what is beyond the end.
+o = nbd.NBD()
+o.connect_uri('$uri')
+assert o.get_size() == 1 << 20, o.get_size()
+try:
+    h.pwrite(b'x' * 4096, 2 << 20)
+    assert False, 'written behind the end'
+except nbd.Error as e:
+    assert e.errnum == errno.ENOSPC, e
 " || fail "a device that has lost its end"
 ! has_ended "$pid" || fail "foliod is gone"
 kill "$pid"

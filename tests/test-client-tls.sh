@@ -7,38 +7,13 @@
 
 . "$(dirname "$0")/functions.sh" || exit 99
 . "$(dirname "$0")/clients.sh" || exit 99
+. "$(dirname "$0")/tls.sh" || exit 99
 requires openssl version
 requires nbdinfo --version
 requires nbdcopy --version
 
 
 # --- Certificates and keys -----------------------------------------------
-
-# make_ca DIR NAME
-make_ca()
-{
-	mkdir -p "$1"
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes \
-		-keyout "$1/ca-key.pem" -out "$1/ca-cert.pem" \
-		-subj "/CN=$2" -days 2 2>"$dir/openssl" ||
-		fail "openssl req: $(cat "$dir/openssl")"
-}
-
-# make_cert DIR CA_DIR server|client NAME: into DIR, with the CA's own.
-make_cert()
-{
-	mkdir -p "$1"
-	printf 'subjectAltName=DNS:localhost,IP:127.0.0.1\n' >"$dir/ext"
-	{
-		openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 \
-			-nodes -keyout "$1/$3-key.pem" -out "$dir/csr" \
-			-subj "/CN=$4" &&
-		openssl x509 -req -in "$dir/csr" -CA "$2/ca-cert.pem" \
-			-CAkey "$2/ca-key.pem" -CAcreateserial -days 2 \
-			-extfile "$dir/ext" -out "$1/$3-cert.pem"
-	} 2>"$dir/openssl" || fail "openssl: $(cat "$dir/openssl")"
-	[ "$1" -ef "$2" ] || cp "$2/ca-cert.pem" "$1/"
-}
 
 make_ca "$dir/ca" right
 make_ca "$dir/other-ca" wrong

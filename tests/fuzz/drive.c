@@ -30,7 +30,7 @@ static struct export exports[2] = {
 		.block_min = 512,
 	},
 };
-static const struct export_table table = { exports, 2, 0 };
+static const struct export_table table = { .exports = exports, .nr = 2 };
 static struct conn_shared shared = {
 	.exports = &table,
 	.reply_budget = 1 << 20,
@@ -131,7 +131,7 @@ void drive(unsigned int how, const void *head, size_t head_len,
 	event_add(client.readable, NULL);
 	event_add(client.writable, NULL);
 	loop_enter(loop);
-	if (conn_start(&cl, fds[1], fds[1]))
+	if (conn_start(&cl, fds[1], fds[1], TLS_OFF))
 		abort();
 	loop_enter(NULL);
 	loop_run(loop);

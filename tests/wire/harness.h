@@ -47,6 +47,8 @@ struct env {
 	const char	*ro_export, *other_export, *b4k_export;
 	pid_t		pid;			/* 0 if not known */
 	int		timeout_ms;		/* for one answer */
+	uint32_t	bad_from;		/* no data can be read from here on;
+						 * 0 if all can */
 	const char	*foliod;		/* path of the program, or NULL */
 	struct server	*server;		/* the one started here, or NULL */
 };

@@ -15,19 +15,6 @@
 #include "tests/wire/wire.h"
 
 #define SCRIPT_OFF	(8ull << 20)
-#define GOOD_OFF	(12ull << 20)
-
-void good_client(void)
-{
-	static uint8_t byte;
-	struct conn *c = open_default(OPEN_META);
-
-	byte++;
-	fill(c, GOOD_OFF, 8192, byte);
-	expect_bytes(c, GOOD_OFF, 8192, byte);
-	disconnect(c);
-	conn_close(c);
-}
 
 static void add(struct script *s, const void *p, size_t len)
 {
@@ -240,151 +227,11 @@ static void absurd_lengths_of_every_option(void)
 	good_client();
 }
 
-/* CVE-2017-15119: a flood of options as large as is allowed. */
-static void flood_of_large_options_is_cut_off(void)
-{
-	uint8_t *data = row_alloc(16 + 65536);
-	struct conn *c = hello();
-	unsigned int sent;
-	uint8_t reply[20 + NAME_MAX_LEN];
-
-	put64(data, IHAVEOPT);
-	put32(data + 8, 4711);
-	put32(data + 12, 65536);
-	for (sent = 0; sent < 2000; sent++) {
-		if (try_send(c, data, 16 + 65536) ||
-		    try_recv(c, reply, 20) != 1)
-			break;
-		if (get32(reply + 16) > NAME_MAX_LEN)
-			fatal("error text of %u bytes", get32(reply + 16));
-		if (try_recv(c, reply + 20, get32(reply + 16)) < 0)
-			break;
-	}
-	if (sent == 2000)
-		fail("2000 options of 64 KiB were taken");
-	good_client();
-}
-
-/* CVE-2017-15118, CVE-2022-26496: names longer than somebody's buffer. */
-static void long_names_in_every_option(void)
-{
-	static const size_t lens[] = {
-		255, 256, 257, 511, 512, 1023, 1024, 1025, 2048, 4095, 4096,
-		4097, 8192, 60000,
-	};
-	char *name = row_alloc(60001);
-	uint8_t *data = row_alloc(70000);
-
-	memset(name, 'n', 60000);
-	for (size_t i = 0; i < sizeof(lens) / sizeof(*lens); i++) {
-		struct conn *c = hello();
-
-		step("names of %zu", lens[i]);
-		name[lens[i]] = '\0';
-		for (uint32_t opt = OPT_INFO; opt <= OPT_GO; opt++)
-			if (option(c, opt, data,
-				   info_data(data, name, lens[i], NULL, 0)) ==
-			    REP_ACK)
-				fail("option %u succeeded", opt);
-		option(c, OPT_STRUCTURED_REPLY, NULL, 0);
-		for (uint32_t opt = OPT_LIST_META_CONTEXT;
-		     opt <= OPT_SET_META_CONTEXT; opt++)
-			if (option(c, opt, data,
-				   meta_data(data, name, NULL, 0)) == REP_ACK)
-				fail("option %u succeeded", opt);
-		in_sync(c);
-		option_send(c, OPT_EXPORT_NAME, name, lens[i]);
-		expect_close(c);
-		name[lens[i]] = 'n';
-		conn_close(c);
-	}
-	good_client();
-}
-
-/* CVE-2019-14851: every order of INFO and GO, on several names. */
-static void info_and_go_in_any_order(void)
-{
-	static const char *const names[] = {
-		"rw", "other", "no-such", "ro", "", "b4k", "rw",
-	};
-	const unsigned int nr = sizeof(names) / sizeof(*names);
-
-	for (unsigned int last = 0; last < nr; last++) {
-		struct conn *c = hello();
-		uint32_t want;
-
-		for (unsigned int i = 0; i < nr; i++) {
-			want = strcmp(names[i], "no-such") ? REP_ACK :
-							     REP_ERR_UNKNOWN;
-			step("INFO \"%s\"", names[i]);
-			expect_rep(option_info(c, OPT_INFO, names[i]), want);
-			expect_rep(option_info(c, OPT_GO, "no-such"),
-				   REP_ERR_UNKNOWN);
-			expect_rep(option_info(c, OPT_INFO, names[i]), want);
-		}
-		step("GO \"%s\"", names[last]);
-		want = strcmp(names[last], "no-such") ? REP_ACK :
-							REP_ERR_UNKNOWN;
-		expect_rep(option_info(c, OPT_GO, names[last]), want);
-		if (want == REP_ACK)
-			alive(c);
-		conn_close(c);
-	}
-	good_client();
-}
-
-/* CVE-2017-10664: replies to somebody who is gone raise SIGPIPE. */
-static void replies_to_a_client_that_is_gone(void)
-{
-	for (unsigned int i = 0; i < 30; i++) {
-		struct conn *c = hello();
-
-		for (unsigned int k = 0; k < 20; k++)
-			option_header(c, OPT_LIST, 0);
-		conn_close(c);
-		c = open_default(i % 2 ? OPEN_SR : OPEN_PLAIN);
-		for (unsigned int k = 0; k < 32; k++) {
-			struct request rq = {
-				.type = CMD_READ, .len = 1 * MIB,
-			};
-
-			request_send(c, &rq);
-		}
-		conn_close(c);
-	}
-	good_client();
-}
-
-/* CVE-2024-7409: the server is stopped while strangers sit there. */
-static void sigterm_among_clients_that_never_negotiate(void)
-{
-	static const char *const args[] = { "@a.img", NULL };
-	struct server *s = row_server(args);
-	int status;
-
-	for (unsigned int i = 0; i < 40; i++) {
-		struct conn *c = conn_connect();
-
-		if (i % 2)
-			greet(c, HS_FIXED_NEWSTYLE | HS_NO_ZEROES);
-		if (i % 4 == 3)
-			conn_send(c, "IHAVE", 5);
-	}
-	status = server_stop(s, true);
-	if (status)
-		fail("exit status %d", status);
-}
-
 const struct row hostile_session[] = {
 	ROW(1, client_may_die_at_any_byte, 0),
 	ROW(2, session_may_come_a_byte_at_a_time, 0),
 	ROW(3, mutated_sessions_harm_nobody, 0),
 	ROW(4, garbage_is_survived_at_every_stage, 0),
 	ROW(5, absurd_lengths_of_every_option, 0),
-	ROW(6, flood_of_large_options_is_cut_off, 0),
-	ROW(7, long_names_in_every_option, 0),
-	ROW(8, info_and_go_in_any_order, 0),
-	ROW(9, replies_to_a_client_that_is_gone, 0),
-	ROW(10, sigterm_among_clients_that_never_negotiate, 0),
 	ROW_END
 };

@@ -2,11 +2,10 @@
 /*
  * rows_command.c - commands, their flags, ranges and errors: rows 35 to 45.
  */
-#include <fcntl.h>
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "tests/wire/rows.h"
 #include "tests/wire/server.h"
@@ -110,39 +109,104 @@ static void row36_df_needs_structured_replies(void)
 	refused(c, CF_DF, CMD_READ, 0, 4096, WIRE_EINVAL);
 }
 
-/*
- * The file is cut in half under the server, which has never read it: the
- * one way to have a read fail half way that needs no cooperation.
- */
-static void row37_error_after_data_is_padded(void)
+/* A disk whose second half, from env.bad_from on, cannot be read. */
+static void go_to_bad_disk(void)
 {
-	struct conn *c = open_export("shrink", OPEN_SR);
-	struct request rq = { .type = CMD_READ, .len = 4 * MIB };
-	char path[256];
+	static const char *const args[] = { "@bad.img", NULL };
 
-	snprintf(path, sizeof(path), "%s/shrink.img", env.server->dir);
-	if (truncate(path, 2 * MIB) < 0)
-		fatal("truncate failed");
-	perform(c, &rq);
+	if (!env.bad_from && !env.server)
+		skip("no --bad-from given");
+	if (env.bad_from)
+		return;
+	env.bad_from = 2 * MIB;
+	row_server_on_bad_disk(args, env.bad_from);
+	env.export[0] = '\0';
+}
+
+static void read_half_bad(struct conn *c, struct request *rq)
+{
+	need_size(c, 2ull * env.bad_from);
+	expect_error(perform(c, rq), WIRE_EIO);
+	note("%u data chunks with %" PRIu64 " bytes, %u error chunks",
+	     rq->nr_data, rq->covered, rq->nr_error);
 	alive(c);
-	if (!rq.error)
-		skip("the missing half was served as zeroes: no error came");
-	if (!rq.nr_data)
-		skip("the error came before any data: nothing was to be "
-		     "padded");
-	/* That its chunks were whole is what kept us in sync until here. */
-	note("%u data chunks, %u error chunks", rq.nr_data, rq.nr_error);
+}
+
+/* That a chunk's length was kept to is what leaves us in sync. */
+static void row37_error_after_data_leaves_whole_chunks(void)
+{
+	struct request rq = { .type = CMD_READ };
+	struct conn *c;
+
+	go_to_bad_disk();
+	c = open_default(OPEN_SR);
+	need_structured(c);
+	rq.len = 2ull * env.bad_from;
+	read_half_bad(c, &rq);
+	if (rq.has_error_off && rq.covered && rq.error_off < rq.top)
+		fail("%" PRIu64 " was read well and is told to be bad",
+		     rq.error_off);
+	if (!env.server)
+		return;
+	/* foliod tells all that can be read, and where it ends. */
 	if (!rq.has_text)
 		fail("the error has no text");
-	if (!rq.has_error_off || rq.error_off != 2 * MIB)
+	if (!rq.has_error_off || rq.error_off != rq.covered)
 		fail("the error is told at %" PRIu64, rq.error_off);
-	if (rq.covered != 2 * MIB)
+	if (rq.covered < env.bad_from)
 		fail("%" PRIu64 " bytes came before it", rq.covered);
 }
 
-static void row37_simple_reply_disconnects(void)
+static void row37_error_in_one_chunk_leaves_it_whole(void)
 {
-	skip("no device of these exports fails after a reply header is sent");
+	struct request rq = { .type = CMD_READ, .flags = CF_DF };
+	struct conn *c;
+
+	go_to_bad_disk();
+	c = open_default(OPEN_SR);
+	need_structured(c);
+	need_flag(c, TF_SEND_DF, "SEND_DF");
+	rq.off = env.bad_from;
+	rq.len = 64 * KIB;
+	read_half_bad(c, &rq);
+}
+
+/* Behind a simple reply's head there is no place for an error. */
+static void row37_error_after_simple_reply_disconnects(void)
+{
+	struct request rq = { .type = CMD_READ };
+	uint8_t head[16], page[4 * KIB];
+	uint32_t came = 0;
+	struct conn *c;
+	int ret = 1;
+
+	go_to_bad_disk();
+	c = open_default(OPEN_PLAIN);
+	need_size(c, 2ull * env.bad_from);
+	rq.len = 2ull * env.bad_from;
+	request_send(c, &rq);
+	conn_recv(c, head, sizeof(head));
+	if (get32(head) != SIMPLE_MAGIC || get64(head + 8) != rq.cookie)
+		fatal("no simple reply to it");
+	if (get32(head + 4)) {
+		expect_error(get32(head + 4), WIRE_EIO);
+		note("the error came before any data");
+		alive(c);
+		/* foliod does not read as much ahead of its reply. */
+		if (env.server)
+			fail("an error instead of a reply's beginning");
+		return;
+	}
+	while (came < rq.len && ret == 1) {
+		ret = try_recv(c, page, sizeof(page));
+		came += ret == 1 ? sizeof(page) : 0;
+	}
+	if (ret == -ETIMEDOUT)
+		fail("neither the data nor an end came");
+	else if (ret == 1)
+		fail("all of it came, and no error");
+	note("%u KiB came before the end", came / KIB);
+	alive(open_default(OPEN_PLAIN));
 }
 
 static void unknown_commands(unsigned int how)
@@ -410,8 +474,9 @@ const struct row rows_command[] = {
 	ROW(35, row35_read_errors_are_structured, 0),
 	ROW(36, row36_df_read_is_one_chunk, 0),
 	ROW(36, row36_df_needs_structured_replies, 0),
-	ROW(37, row37_error_after_data_is_padded, NEEDS_FOLIOD),
-	ROW(37, row37_simple_reply_disconnects, 0),
+	ROW(37, row37_error_after_data_leaves_whole_chunks, 0),
+	ROW(37, row37_error_in_one_chunk_leaves_it_whole, 0),
+	ROW(37, row37_error_after_simple_reply_disconnects, ONLY_COMPACT),
 	ROW(38, row38_unknown_command_is_einval, 0),
 	ROW(39, row39_unknown_flag_is_einval, 0),
 	ROW(39, row39_inapplicable_flag_is_einval, 0),

@@ -2,6 +2,7 @@
 /*
  * server.c - starts, watches and ends a foliod for the wire tests.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -14,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "tests/wire/bad_disk.h"
 #include "tests/wire/harness.h"
 #include "tests/wire/server.h"
 #include "tests/wire/wire.h"
@@ -96,6 +98,11 @@ static void exec_server(const struct server *s, char **argv)
 		die(path);
 	dup2(fd, STDERR_FILENO);
 	dup2(fd, STDOUT_FILENO);
+	if (s->bad_from) {
+		errno = -bad_disk_install(s->bad_from);
+		if (errno)
+			die("seccomp");
+	}
 	execv(argv[0], argv);
 	die(argv[0]);
 }
@@ -117,7 +124,8 @@ static unsigned int count_listening(struct server *s)
 			continue;
 		nr++;
 		p += strlen("listening on ");
-		if (strncmp(p, "nbd://", 6) == 0 && (p = strrchr(p, ':')))
+		if ((strncmp(p, "nbd://", 6) == 0 ||
+		     strncmp(p, "nbds://", 7) == 0) && (p = strrchr(p, ':')))
 			snprintf(s->tcp_port, sizeof(s->tcp_port), "%lu",
 				 strtoul(p + 1, NULL, 10));
 	}
@@ -234,6 +242,87 @@ void server_dump_stderr(const struct server *s)
 	}
 }
 
+/* ---- what a process uses ---- */
+
+static unsigned int count_fds(pid_t pid, bool sockets)
+{
+	char path[300], link[32];
+	struct dirent *de;
+	unsigned int nr = 0;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+	dir = opendir(path);
+	while (dir && (de = readdir(dir))) {
+		ssize_t n;
+
+		snprintf(path, sizeof(path), "/proc/%d/fd/%s", (int)pid,
+			 de->d_name);
+		n = readlink(path, link, sizeof(link));
+		if (n > 0)
+			nr += sockets == (n > 7 && !memcmp(link, "socket:", 7));
+	}
+	if (dir)
+		closedir(dir);
+	return nr;
+}
+
+unsigned int server_sockets(pid_t pid)
+{
+	return count_fds(pid, true);
+}
+
+unsigned int server_other_fds(pid_t pid)
+{
+	return count_fds(pid, false);
+}
+
+/* User and system time of @pid so far, in clock ticks. */
+static unsigned long cpu_ticks(pid_t pid)
+{
+	unsigned long user = 0, sys = 0;
+	char path[64], line[1024], *p;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+	f = fopen(path, "re");
+	if (f && fgets(line, sizeof(line), f) && (p = strrchr(line, ')')))
+		sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u "
+		       "%lu %lu", &user, &sys);
+	if (f)
+		fclose(f);
+	return user + sys;
+}
+
+bool server_is_idle(pid_t pid, int ms)
+{
+	int64_t deadline = now_ms() + ms;
+
+	do {
+		unsigned long before = cpu_ticks(pid);
+
+		poll(NULL, 0, 500);
+		if (cpu_ticks(pid) <= before + 2)
+			return true;
+	} while (now_ms() < deadline);
+	return false;
+}
+
+uint64_t server_rss_mib(pid_t pid)
+{
+	unsigned long pages = 0;
+	char path[64];
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
+	f = fopen(path, "re");
+	if (!f || fscanf(f, "%*u %lu", &pages) != 1)
+		pages = 0;
+	if (f)
+		fclose(f);
+	return (uint64_t)pages * sysconf(_SC_PAGESIZE) / MIB;
+}
+
 static int remove_one(const char *path, const struct stat *st, int type,
 		      struct FTW *ftw)
 {
@@ -264,7 +353,6 @@ bool server_start_usual(struct server *s, const char *foliod)
 			    "description=text",
 		"--export", "name=big,path=@big.img",
 		"--export", "name=huge,path=@huge.img",
-		"--export", "name=shrink,path=@shrink.img",
 		"--default-export", "rw",
 		NULL
 	};
@@ -275,7 +363,6 @@ bool server_start_usual(struct server *s, const char *foliod)
 	server_file(s, "b4k.img", 16ull * MIB, 0, 0);
 	server_file(s, "big.img", 6ull << 30, 0, 0);
 	server_file(s, "huge.img", 8ull << 40, 0, 0);
-	server_file(s, "shrink.img", 4ull * MIB, 4u * MIB, 0x53);
 	if (!server_start(s, foliod, 2, args))
 		return false;
 	snprintf(env.path, sizeof(env.path), "%s", s->socket);
@@ -292,15 +379,40 @@ bool server_start_usual(struct server *s, const char *foliod)
 
 static struct server second;
 
-struct server *row_server(const char *const *args)
+static void row_server_init(void)
 {
 	row_server_release();
 	server_init(&second);
+}
+
+static struct server *row_server_run(const char *const *args)
+{
+	unsigned int nr_listen = 1;
+
+	for (unsigned int i = 0; args[i]; i++)
+		nr_listen += strcmp(args[i], "-b") == 0;
 	server_file(&second, "a.img", 16ull * MIB, 1u * MIB, 0x61);
-	if (!server_start(&second, env.foliod, 1, args))
+	server_file(&second, "b.img", 1ull * MIB, 0, 0);
+	server_file(&second, "c.img", 1ull * MIB, 0, 0);
+	if (!server_start(&second, env.foliod, nr_listen, args))
 		fatal("a second server did not start");
 	snprintf(env.path, sizeof(env.path), "%s", second.socket);
+	snprintf(env.tcp_port, sizeof(env.tcp_port), "%s", second.tcp_port);
 	return &second;
+}
+
+struct server *row_server(const char *const *args)
+{
+	row_server_init();
+	return row_server_run(args);
+}
+
+struct server *row_server_on_bad_disk(const char *const *args, uint32_t from)
+{
+	row_server_init();
+	second.bad_from = from;
+	server_file(&second, "bad.img", 2ull * from, 2 * from, 0x42);
+	return row_server_run(args);
 }
 
 void row_server_release(void)

@@ -17,6 +17,8 @@ struct server {
 	char		socket[96];
 	char		tcp_port[32];	/* from "listening on nbd://", or "" */
 	pid_t		pid;		/* 0 when it does not run */
+	uint32_t	bad_from;	/* reads from there on fail, see bad_disk.h;
+					 * 0: none do */
 };
 
 /* Make the directory.  Exits the program on failure. */
@@ -49,11 +51,26 @@ void server_dump_stderr(const struct server *s);
 /* Kill what still runs and remove the directory. */
 void server_fini(struct server *s);
 
+/* Of a process: descriptors that are sockets, and that are anything else. */
+unsigned int server_sockets(pid_t pid);
+unsigned int server_other_fds(pid_t pid);
+/* Has it half a second in which it hardly uses the CPU, within @ms?  A loop that
+ * spins never has. */
+bool server_is_idle(pid_t pid, int ms);
+/* Resident memory in MiB; 0 if there is no such process. */
+uint64_t server_rss_mib(pid_t pid);
+
 /*
- * A second foliod that lives until the row ends, with a file "a.img" of
- * 16 MiB; the row's connections then go there.  Leaves the row on failure.
+ * A second foliod that lives until the row ends, with files "a.img" of
+ * 16 MiB, "b.img" and "c.img"; the row's connections then go there.  Each "-b" in @args is waited
+ * for, the last one's port is in env.tcp_port.  Leaves the row on failure.
  */
 struct server *row_server(const char *const *args);
+/*
+ * The same on a disk that cannot be read from @from on, and with a "bad.img" of
+ * twice that, all of it 0x42.
+ */
+struct server *row_server_on_bad_disk(const char *const *args, uint32_t from);
 void row_server_release(void);
 
 /* The exports that both programs test, and env set to them. */

@@ -50,7 +50,7 @@ uint64_t get64(const void *p)
 	return be64toh(v);
 }
 
-static struct conn *conn_new(int fd)
+struct conn *conn_adopt(int fd)
 {
 	struct conn *c = calloc(1, sizeof(*c));
 
@@ -91,7 +91,7 @@ struct conn *conn_connect_tcp(const char *host, const char *port)
 	if (ret)
 		fatal("cannot connect to %s:%s: %s", host, port,
 		      strerror(errno));
-	return conn_new(fd);
+	return conn_adopt(fd);
 }
 
 struct conn *conn_connect(void)
@@ -112,7 +112,7 @@ struct conn *conn_connect(void)
 		close(fd);
 		fatal("cannot connect to %s: %s", env.path, strerror(err));
 	}
-	return conn_new(fd);
+	return conn_adopt(fd);
 }
 
 void conn_close(struct conn *c)
@@ -127,6 +127,14 @@ void conn_close(struct conn *c)
 	close(c->fd);
 	free(c->servers);
 	free(c);
+}
+
+void conn_reset(struct conn *c)
+{
+	struct linger linger = { .l_onoff = 1 };
+
+	setsockopt(c->fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger));
+	conn_close(c);
 }
 
 void conn_close_all(void)

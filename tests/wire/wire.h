@@ -149,7 +149,11 @@ struct conn {
 /* Connect; the greeting is not yet read. */
 struct conn *conn_connect(void);
 struct conn *conn_connect_tcp(const char *host, const char *port);
+/* A socket that is connected already; it is taken over. */
+struct conn *conn_adopt(int fd);
 void conn_close(struct conn *c);
+/* The same with what TCP has for "go away": a reset. */
+void conn_reset(struct conn *c);
 void conn_close_all(void);
 
 /* 0, or -ETIMEDOUT, -EPIPE, -ECONNRESET ... */
