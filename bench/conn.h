@@ -11,6 +11,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "bench/client.h"
 #include "bench/wire.h"
 
 struct worker;
@@ -37,7 +38,7 @@ enum parse_state {
 };
 
 struct conn {
-	int		fd;
+	struct client_link link;
 	bool		wants_out;	/* epoll watches for EPOLLOUT */
 	struct slot	*slots;
 	uint16_t	*free_slots;

@@ -218,13 +218,10 @@ static void queue_batch(struct worker *worker, struct conn *conn, uint64_t now)
 static void conn_send(struct worker *worker, struct conn *conn)
 {
 	while (conn->iov_first < conn->nr_iov) {
-		struct msghdr msg = {
-			.msg_iov = conn->iov + conn->iov_first,
-			.msg_iovlen = MIN(conn->nr_iov - conn->iov_first,
-					  (unsigned int)IOV_MAX_COUNT),
-		};
-		ssize_t n = sendmsg(conn->fd, &msg,
-				    MSG_DONTWAIT | MSG_NOSIGNAL);
+		ssize_t n = client_send(&conn->link,
+					conn->iov + conn->iov_first,
+					MIN(conn->nr_iov - conn->iov_first,
+					    (unsigned int)IOV_MAX_COUNT));
 
 		if (n < 0 && errno == EAGAIN)
 			return;
@@ -247,16 +244,17 @@ static void conn_send(struct worker *worker, struct conn *conn)
 
 /* --- Receiving --------------------------------------------------------- */
 
-/* Take what the socket holds; with @flags 0, wait until it holds something. */
-static void conn_recv(struct worker *worker, struct conn *conn, uint8_t *buf,
-		      int flags)
+/* Take what the socket holds; with @wait, wait until it holds something.  False
+ * if there may be more that no event tells of. */
+static bool conn_recv(struct worker *worker, struct conn *conn, uint8_t *buf,
+		      bool wait)
 {
-	ssize_t n = recv(conn->fd, buf, RECV_SIZE, flags);
+	ssize_t n = client_recv(&conn->link, buf, RECV_SIZE, wait);
 	uint64_t now;
 
 	if (n < 0 && errno == EAGAIN) {
-		if (flags & MSG_DONTWAIT)
-			return;
+		if (!wait)
+			return true;
 		errx(1, "%s: no reply for %d seconds", worker->phase.name,
 		     CLIENT_PATIENCE_SEC);
 	}
@@ -270,6 +268,7 @@ static void conn_recv(struct worker *worker, struct conn *conn, uint8_t *buf,
 	reply_parse(worker, conn, buf, n, now);
 	queue_batch(worker, conn, now);
 	conn_send(worker, conn);
+	return !conn->link.ssl || n < RECV_SIZE;
 }
 
 /* --- The loop ---------------------------------------------------------- */
@@ -285,10 +284,10 @@ static void run_single(struct worker *worker, uint8_t *buf)
 	struct conn *conn = worker->conns[0];
 
 	while (!conn_idle(worker, conn)) {
-		struct pollfd pfd = { conn->fd, POLLIN | POLLOUT, 0 };
+		struct pollfd pfd = { conn->link.fd, POLLIN | POLLOUT, 0 };
 
 		if (conn->iov_first == conn->nr_iov) {
-			conn_recv(worker, conn, buf, 0);
+			conn_recv(worker, conn, buf, true);
 			continue;
 		}
 		if (poll(&pfd, 1, CLIENT_PATIENCE_SEC * 1000) == 0)
@@ -297,7 +296,7 @@ static void run_single(struct worker *worker, uint8_t *buf)
 		if (pfd.revents & POLLOUT)
 			conn_send(worker, conn);
 		if (pfd.revents & ~POLLOUT)
-			conn_recv(worker, conn, buf, MSG_DONTWAIT);
+			conn_recv(worker, conn, buf, false);
 	}
 }
 
@@ -308,7 +307,7 @@ static void watch(int epoll_fd, struct conn *conn, int op)
 		.data.ptr = conn,
 	};
 
-	if (epoll_ctl(epoll_fd, op, conn->fd, &ev))
+	if (epoll_ctl(epoll_fd, op, conn->link.fd, &ev))
 		err(1, "epoll_ctl");
 }
 
@@ -341,7 +340,8 @@ static void run_many(struct worker *worker, uint8_t *buf)
 			if (events[i].events & EPOLLOUT)
 				conn_send(worker, conn);
 			if (events[i].events & ~EPOLLOUT)
-				conn_recv(worker, conn, buf, MSG_DONTWAIT);
+				while (!conn_recv(worker, conn, buf, false))
+					;
 			pending = conn->iov_first < conn->nr_iov;
 			if (pending != conn->wants_out) {
 				conn->wants_out = pending;
@@ -395,12 +395,13 @@ void *worker_run(void *arg)
 
 /* --- Setting up -------------------------------------------------------- */
 
-static struct conn *conn_alloc(const struct load_config *config, int fd)
+static struct conn *conn_alloc(const struct load_config *config,
+			       const struct client_link *link)
 {
 	struct conn *conn = alloc(1, sizeof(*conn));
 	size_t nr_payloads = config->verify ? config->depth : 1;
 
-	conn->fd = fd;
+	conn->link = *link;
 	conn->slots = alloc(config->depth, sizeof(*conn->slots));
 	conn->free_slots = alloc(config->depth, sizeof(*conn->free_slots));
 	conn->payload = alloc(nr_payloads, config->block_size);
@@ -414,7 +415,8 @@ static struct conn *conn_alloc(const struct load_config *config, int fd)
 }
 
 void worker_init(struct worker *worker, const struct load_config *config,
-		 unsigned int id, const int *fds, unsigned int nr_fds,
+		 unsigned int id, const struct client_link *links,
+		 unsigned int nr_links,
 		 uint64_t first_block, uint64_t nr_blocks)
 {
 	memset(worker, 0, sizeof(*worker));
@@ -422,10 +424,10 @@ void worker_init(struct worker *worker, const struct load_config *config,
 	worker->first_block = first_block;
 	worker->nr_blocks = nr_blocks;
 	random_init(&worker->random, config->seed + id);
-	worker->conns = alloc(nr_fds, sizeof(*worker->conns));
-	for (unsigned int i = 0; i < nr_fds; i++)
-		worker->conns[i] = conn_alloc(config, fds[i]);
-	worker->nr_conns = nr_fds;
+	worker->conns = alloc(nr_links, sizeof(*worker->conns));
+	for (unsigned int i = 0; i < nr_links; i++)
+		worker->conns[i] = conn_alloc(config, &links[i]);
+	worker->nr_conns = nr_links;
 	if (config->verify) {
 		worker->generation = alloc(nr_blocks, sizeof(uint32_t));
 		worker->busy = alloc(nr_blocks, sizeof(bool));
@@ -443,7 +445,7 @@ void worker_fini(struct worker *worker)
 	for (unsigned int i = 0; i < worker->nr_conns; i++) {
 		struct conn *conn = worker->conns[i];
 
-		client_disconnect(conn->fd);
+		client_disconnect(&conn->link);
 		free(conn->slots);
 		free(conn->free_slots);
 		free(conn->payload);

@@ -17,6 +17,7 @@
 #include "base/hist.h"
 #include "base/random.h"
 
+struct client_link;
 struct conn;
 
 enum load_op {
@@ -69,11 +70,12 @@ struct worker {
 };
 
 /*
- * A worker over @nr_fds connected sockets, which it owns from here on, and
+ * A worker over @nr_links connections, which it owns from here on, and
  * @nr_blocks blocks from @first_block on.
  */
 void worker_init(struct worker *worker, const struct load_config *config,
-		 unsigned int id, const int *fds, unsigned int nr_fds,
+		 unsigned int id, const struct client_link *links,
+		 unsigned int nr_links,
 		 uint64_t first_block, uint64_t nr_blocks);
 void worker_fini(struct worker *worker);
 

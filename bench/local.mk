@@ -23,9 +23,11 @@ bench_nbd_load_SOURCES = \
 	bench/nbd-load.c \
 	bench/pattern.h \
 	bench/reply.c \
+	bench/tls.c \
+	bench/tls.h \
 	bench/wire.h \
 	$(NULL)
-bench_nbd_load_LDADD = libbase.a
+bench_nbd_load_LDADD = libbase.a $(OPENSSL_LIBS)
 
 if HAVE_LIBZSTD
 noinst_PROGRAMS += bench/replay
@@ -38,6 +40,8 @@ EXTRA_DIST += \
 	bench/compare \
 	bench/connections \
 	bench/eviction \
+	bench/handoff \
+	bench/hostile \
 	bench/report.py \
 	bench/servers.py \
 	bench/workloads.py \

@@ -19,6 +19,7 @@
 #include "bench/client.h"
 #include "bench/cpu.h"
 #include "bench/load.h"
+#include "bench/tls.h"
 #include "bench/wire.h"
 
 enum {
@@ -32,7 +33,11 @@ static const char help[] =
 "\n"
 "  nbd-load [options] --uri URI\n"
 "\n"
-"  --uri URI           nbd://HOST[:PORT]/[NAME] or nbd+unix:///[NAME]?socket=PATH\n"
+"  --uri URI           nbd://HOST[:PORT]/[NAME] or nbd+unix:///[NAME]?socket=PATH;\n"
+"                      nbds for TLS 1.3 with AES-128-GCM, [USER@] before HOST\n"
+"  --tls-certificates DIR  ca-cert.pem there has signed the server's; and\n"
+"                      client-cert.pem and client-key.pem, if any\n"
+"  --tls-psk FILE      lines of USER:HEXKEY\n"
 "  --op OP             read, write (sequential), randread, randwrite, mixed;\n"
 "                      default randread\n"
 "  --connections N     default 1\n"
@@ -62,6 +67,8 @@ enum warm { WARM_NONE, WARM_READ, WARM_WRITE };
 struct run {
 	struct load_config	config;
 	const char		*uri;
+	const char		*tls_certificates, *tls_psk;	/* or NULL */
+	char			encryption[128];
 	enum load_op		op;
 	enum warm		warm;
 	unsigned int		nr_conns, nr_threads;
@@ -95,7 +102,8 @@ enum {
 	OPT_URI, OPT_OP, OPT_CONNECTIONS, OPT_DEPTH, OPT_THREADS, OPT_BATCH,
 	OPT_BLOCK_SIZE, OPT_OFFSET, OPT_RANGE, OPT_COUNT, OPT_TIME, OPT_ONCE,
 	OPT_FUA, OPT_FLUSH_EVERY, OPT_FLUSH_END, OPT_WARM, OPT_VERIFY,
-	OPT_STRUCTURED, OPT_SEED, OPT_SERVER_PID, OPT_JSON, OPT_HELP,
+	OPT_STRUCTURED, OPT_SEED, OPT_SERVER_PID, OPT_TLS_CERTIFICATES,
+	OPT_TLS_PSK, OPT_JSON, OPT_HELP,
 };
 
 static const struct option options[] = {
@@ -120,6 +128,8 @@ static const struct option options[] = {
 	{ "structured", 0, NULL, OPT_STRUCTURED },
 	{ "seed", 1, NULL, OPT_SEED },
 	{ "server-pid", 1, NULL, OPT_SERVER_PID },
+	{ "tls-certificates", 1, NULL, OPT_TLS_CERTIFICATES },
+	{ "tls-psk", 1, NULL, OPT_TLS_PSK },
 	{ "json", 0, NULL, OPT_JSON },
 	{ "help", 0, NULL, OPT_HELP },
 	{ NULL, 0, NULL, 0 },
@@ -240,6 +250,12 @@ static void parse_option(struct run *run, int opt)
 	case OPT_SERVER_PID:
 		run->server_pid = number("server-pid", 1, INT32_MAX);
 		break;
+	case OPT_TLS_CERTIFICATES:
+		run->tls_certificates = optarg;
+		break;
+	case OPT_TLS_PSK:
+		run->tls_psk = optarg;
+		break;
 	case OPT_JSON:
 		run->json = true;
 		break;
@@ -297,24 +313,46 @@ static void check_export(struct run *run, const struct client_export *export)
 		warnx("the export does not promise that connections agree");
 }
 
-static void connect_all(struct run *run)
+static struct client_link *open_links(struct run *run,
+				      struct client_export *export)
 {
+	bool credentials = run->tls_certificates || run->tls_psk;
+	struct client_link *links = calloc(run->nr_conns, sizeof(*links));
+	struct client_export other;
 	struct client_target target;
-	struct client_export export = { 0 }, other;
-	uint64_t blocks, share;
-	int *fds = calloc(run->nr_conns, sizeof(*fds));
 
-	run->workers = calloc(run->nr_threads, sizeof(*run->workers));
-	if (!fds || !run->workers)
+	if (!links)
 		err(1, "calloc");
 	client_parse_uri(run->uri, &target);
+	if (target.wants_tls != credentials)
+		errx(1, target.wants_tls ?
+		     "nbds needs --tls-certificates or --tls-psk" :
+		     "TLS needs an URI with nbds");
+	if (credentials)
+		target.tls = client_tls_new(run->tls_certificates,
+					    run->tls_psk, target.user);
 	for (unsigned int i = 0; i < run->nr_conns; i++) {
-		fds[i] = client_connect(&target, run->config.structured,
-					i ? &other : &export);
-		if (i && other.size != export.size)
+		links[i] = client_connect(&target, run->config.structured,
+					  i ? &other : export);
+		if (i && other.size != export->size)
 			errx(1, "the export's size differs between connections");
 	}
+	snprintf(run->encryption, sizeof(run->encryption), "%s",
+		 client_encryption(&links[0]));
+	client_tls_free(target.tls);
 	client_target_fini(&target);
+	return links;
+}
+
+static void connect_all(struct run *run)
+{
+	struct client_export export = { 0 };
+	struct client_link *links = open_links(run, &export);
+	uint64_t blocks, share;
+
+	run->workers = calloc(run->nr_threads, sizeof(*run->workers));
+	if (!run->workers)
+		err(1, "calloc");
 	check_export(run, &export);
 	if (!range_within(run->offset, run->range, export.size))
 		errx(1, "the region ends beyond the export's %llu bytes",
@@ -327,16 +365,16 @@ static void connect_all(struct run *run)
 	share = blocks / run->nr_threads;
 	if (!share)
 		errx(1, "the region holds less than a block a thread");
-	for (unsigned int i = 0, fd = 0; i < run->nr_threads; i++) {
+	for (unsigned int i = 0, next = 0; i < run->nr_threads; i++) {
 		unsigned int nr = run->nr_conns / run->nr_threads +
 			(i < run->nr_conns % run->nr_threads);
 
-		worker_init(&run->workers[i], &run->config, i, fds + fd, nr,
+		worker_init(&run->workers[i], &run->config, i, links + next, nr,
 			    run->offset / run->config.block_size + i * share,
 			    share);
-		fd += nr;
+		next += nr;
 	}
-	free(fds);
+	free(links);
 }
 
 /* --- Phases ------------------------------------------------------------ */
@@ -484,9 +522,9 @@ static void report_json(const struct run *run, const struct result *r)
 	printf("\"latency_us\": {\"p50\": %.1f, \"p99\": %.1f, \"max\": %.1f}, ",
 	       percentile_us(r, 500), percentile_us(r, 990),
 	       r->latency.max / 1e3);
-	printf("\"sends\": %llu, \"receives\": %llu, \"verified\": %s}\n",
+	printf("\"sends\": %llu, \"receives\": %llu, \"verified\": %s, \"encryption\": \"%s\"}\n",
 	       (unsigned long long)r->nr_sends, (unsigned long long)r->nr_recvs,
-	       run->config.verify ? "true" : "false");
+	       run->config.verify ? "true" : "false", run->encryption);
 }
 
 static void report_text(const struct run *run, const struct result *r)
@@ -503,12 +541,12 @@ static void report_text(const struct run *run, const struct result *r)
 	       per_request_us(r, r->client_ns));
 	if (run->server_pid)
 		printf(", server %.2f us", per_request_us(r, r->server_ns));
-	printf("\nlatency p50 %.1f us, p99 %.1f us, max %.1f us; %.1f requests/send, %.1f/receive%s\n",
+	printf("\nlatency p50 %.1f us, p99 %.1f us, max %.1f us; %.1f requests/send, %.1f/receive%s; encryption: %s\n",
 	       percentile_us(r, 500), percentile_us(r, 990),
 	       r->latency.max / 1e3,
 	       r->nr_sends ? (double)r->requests / r->nr_sends : 0,
 	       r->nr_recvs ? (double)r->requests / r->nr_recvs : 0,
-	       run->config.verify ? "; verified" : "");
+	       run->config.verify ? "; verified" : "", run->encryption);
 }
 
 int main(int argc, char **argv)

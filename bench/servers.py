@@ -16,6 +16,10 @@ class ServerError(Exception):
     """A server did not start, or ended by itself."""
 
 
+class Crash(ServerError):
+    """A server ended by itself while it was measured."""
+
+
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
@@ -72,6 +76,11 @@ class Server:
     def command(self, disk, sock, port, options):
         raise NotImplementedError
 
+    def tls_options(self, options):
+        """foliod's and nbdkit's are spelled alike."""
+        return ["--tls=require", f"--tls-psk={self.config.psk}"] \
+            if options.get("tls") else []
+
     @property
     def pid(self):
         return self.process.pid
@@ -82,6 +91,7 @@ class Server:
         self.sock = os.path.join(directory, "sock")
         self.port = free_port()
         self.transport = transport
+        self.tls = options.get("tls")
         self.log = os.path.join(directory, f"{self.name}.log")
         if os.path.exists(self.sock):
             os.unlink(self.sock)
@@ -131,9 +141,20 @@ class Server:
             return f.read().strip()[-500:] or "it says nothing"
 
     def uri(self):
+        scheme, user = ("nbds", "bench@") if self.tls else ("nbd", "")
         if self.transport == "unix":
-            return f"nbd+unix:///{self.export}?socket={self.sock}"
-        return f"nbd://127.0.0.1:{self.port}/{self.export}"
+            return f"{scheme}+unix://{user}/{self.export}?socket={self.sock}"
+        return f"{scheme}://{user}127.0.0.1:{self.port}/{self.export}"
+
+    def ended(self):
+        """How, if it has ended by itself; else None."""
+        try:
+            status = self.process.wait(1)
+        except subprocess.TimeoutExpired:
+            return None
+        how = f"status {status}" if status >= 0 else \
+            signal.Signals(-status).name
+        return f"the server ended by itself ({how})"
 
     def stop(self):
         if self.process is None:
@@ -158,7 +179,8 @@ class Foliod(Server):
         listen = ["-U", sock] if sock else ["-b", f"127.0.0.1:{port}"]
         return [self.path, *listen,
                 "--cache-size", options.get("cache_size", "1G"),
-                "-m", "writeback", *self.config.foliod_args, disk]
+                "-m", "writeback", *self.tls_options(options),
+                *self.config.foliod_args, disk]
 
 
 class NbdkitFile(Server):
@@ -170,7 +192,8 @@ class NbdkitFile(Server):
 
     def command(self, disk, sock, port, options):
         listen = ["-U", sock] if sock else ["-i", "127.0.0.1", "-p", str(port)]
-        return [self.path, "-f", *listen, *self.plugin(disk)]
+        return [self.path, "-f", *listen, *self.tls_options(options),
+                *self.plugin(disk)]
 
 
 class NbdkitMemory(NbdkitFile):
@@ -238,6 +261,9 @@ class NbdServer(Server):
     @property
     def pid(self):
         return self.daemon
+
+    def ended(self):
+        return None if self.ours() else "the server ended by itself"
 
     def wait_ready(self):
         deadline = time.monotonic() + 20
