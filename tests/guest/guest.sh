@@ -67,6 +67,23 @@ guest_start()
 	logs+=("$dir/qemu-$nr_guests.log" "$console" "$share/out")
 }
 
+# share_program PROGRAM...: for the guest, where it is /share/bin/PROGRAM, with
+# its libraries in /share/lib.
+share_program()
+{
+	local program lib
+
+	mkdir -p "$share/bin" "$share/lib"
+	for program; do
+		program=$(command -v "$program") || skip "there is no $program"
+		cp "$program" "$share/bin/"
+		ldd "$program" | sed -n 's/.*=> \(\/[^ ]*\).*/\1/p' >"$dir/libs"
+		while read -r lib; do
+			cp -u "$lib" "$share/lib/"
+		done <"$dir/libs"
+	done
+}
+
 # guest_end: wait until the guest's script has ended, which it has to do well,
 # and see that its kernel had nothing to complain of.
 guest_end()

@@ -11,6 +11,7 @@ GUEST_TESTS = \
 	tests/guest/test-guest-restart.sh \
 	tests/guest/test-guest-smoke.sh \
 	tests/guest/test-guest-tls.sh \
+	tests/guest/test-guest-vsock.sh \
 	$(NULL)
 EXTRA_DIST += \
 	$(GUEST_TESTS) \

@@ -21,7 +21,7 @@ import sys
 # Module names, in an order that insmod can take; what they depend on is found
 # here, what they ask for by an alias (crc32c) is named.
 MODULES = """virtio_pci virtio_net virtio_blk 9pnet_virtio 9p crc32c_generic
-    crc32c_intel ext4 xfs nbd""".split()
+    crc32c_intel ext4 xfs nbd vsock_loopback""".split()
 # Programs, and the packages to take them from where the host lacks them.
 PROGRAMS = {
     "dash": ["dash"],
@@ -124,7 +124,7 @@ def add_modules(root, tree, version):
     os.mkdir(root + "/modules")
     for name in MODULES:
         add(name)
-    for name in ("nbd", "ext4", "xfs", "9p"):
+    for name in ("nbd", "ext4", "xfs", "9p", "vsock_loopback"):
         if name not in order:
             skip(f"the kernel {version} has no module {name}")
     with open(root + "/modules/order", "w") as f:
