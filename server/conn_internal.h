@@ -2,10 +2,11 @@
 /*
  * conn_internal.h - what the files of a connection share.
  *
- * conn.c has its life and its input, handshake.c the options, transmit.c the
- * requests as they are parsed, request.c those that must wait, reply.c what is
- * answered, output.c how it leaves, timeout.c the client's delays, conn_tls.c
- * what is different under TLS, conn_handoff.c how all of it comes to rest.
+ * conn.c has its life, conn_input.c its input, handshake.c the options,
+ * transmit.c the requests as they are parsed, request.c those that must wait,
+ * request_read.c the READs of these, reply.c what is answered, output.c how it
+ * leaves, timeout.c the client's delays, conn_tls.c what is different under TLS,
+ * conn_handoff.c how all of it comes to rest.
  *
  *	                      HANDSHAKE_TLS
  *	                        ^       |	STARTTLS, once
@@ -257,9 +258,6 @@ void conn_put(struct conn *conn);
 /* A connection that waits for nothing yet, and a reference to it, on two
  * descriptors that it takes over, as conn_start(). */
 int conn_new(struct conn_loop *cl, int in_fd, int out_fd, struct conn **connp);
-/* Input that is not parsed yet; @buf, of @len bytes, is taken over. */
-char *conn_tail_data(struct conn *conn);
-void conn_tail_set(struct conn *conn, char *buf, size_t len);
 /* Close at once.  The caller holds a reference. */
 void conn_kill(struct conn *conn);
 /* Have the connection's output sent and its input gone on with before the
@@ -298,6 +296,20 @@ static inline uint32_t conn_piece_max(const struct conn *conn)
 {
 	return conn_is_tight(conn) ? HELD_MIN : PIECE_MAX;
 }
+
+/* conn_input.c */
+/* Input that is not parsed yet; @buf, of @len bytes, is taken over. */
+char *conn_tail_data(struct conn *conn);
+void conn_tail_set(struct conn *conn, char *buf, size_t len);
+void conn_tail_drop(struct conn *conn);
+/* Could input be parsed if there were any?  Should it be received? */
+bool conn_can_parse(const struct conn *conn);
+bool conn_wants_input(const struct conn *conn);
+/* Go on with the tail; receive and parse what the descriptor has; take up what
+ * the TLS session has received already.  All may kill. */
+void conn_parse_tail(struct conn *conn);
+void conn_read_input(struct conn *conn);
+void conn_read_received(struct conn *conn);
 
 /* conn_handoff.c: at the end of a turn of a loop that is freezing; make input
  * of what is received of conn->stage, may kill. */
@@ -349,9 +361,15 @@ int request_start(struct conn *conn, const struct nbd_request *nbd,
 		  void *payload, struct stage *stage);
 /* Get a stage for conn->write; transmit_stage_ready() then.  The same. */
 int request_start_stage(struct conn *conn);
+void request_pool_drain(struct conn_pool *pool);
+/* The whole answer to @r, without content. */
+void request_answer(struct request *r, int err);
+
+/* request_read.c */
+/* Read for @r and answer it, in its coroutine. */
+void request_read(struct request *r);
 /* Wake those that wait for room in the output. */
 void request_wake_room(struct conn *conn);
-void request_pool_drain(struct conn_pool *pool);
 
 /* reply.c: all of these do nothing on a dead connection. */
 /* Append @len bytes, of the handshake. */

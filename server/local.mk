@@ -6,6 +6,7 @@ libserver_a_SOURCES = \
 	server/conn.c \
 	server/conn.h \
 	server/conn_handoff.c \
+	server/conn_input.c \
 	server/conn_internal.h \
 	server/conn_state.c \
 	server/conn_state.h \
@@ -25,6 +26,7 @@ libserver_a_SOURCES = \
 	server/peers.h \
 	server/reply.c \
 	server/request.c \
+	server/request_read.c \
 	server/timeout.c \
 	server/tls.c \
 	server/tls.h \
