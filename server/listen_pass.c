@@ -8,15 +8,30 @@
  */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
 #include "base/base.h"
 #include "server/listen_internal.h"
 
+static int print_unix(char **textp, const char *path)
+{
+	char *absolute;
+	int n;
+
+	if (*path == '@')
+		return asprintf(textp, "unix %s", path);
+	absolute = listen_absolute_path(path);
+	if (!absolute)
+		return -1;
+	n = asprintf(textp, "unix %s", absolute);
+	free(absolute);
+	return n;
+}
+
 char *listen_asked(const struct listen_option *opt)
 {
-	CLEANUP_FREE char *path = NULL;
 	char *text = NULL;
 	int n = -1;
 
@@ -29,10 +44,7 @@ char *listen_asked(const struct listen_option *opt)
 		n = asprintf(&text, "loopback %d", opt->port);
 		break;
 	case LISTEN_UNIX:
-		path = opt->path[0] == '@' ? strdup(opt->path) :
-					     listen_absolute_path(opt->path);
-		if (path)
-			n = asprintf(&text, "unix %s", path);
+		n = print_unix(&text, opt->path);
 		break;
 	case LISTEN_PRIVATE:
 		n = asprintf(&text, "private");
@@ -121,6 +133,20 @@ static int replace(char **to, const char *text)
 	return 0;
 }
 
+static bool parse_file(const char *text, unsigned long long *devp,
+		       unsigned long long *inop)
+{
+	char *end;
+
+	errno = 0;
+	*devp = strtoull(text, &end, 10);
+	if (errno || end == text || *end != ' ')
+		return false;
+	text = end + 1;
+	*inop = strtoull(text, &end, 10);
+	return !errno && end != text && !*end;
+}
+
 int listener_decode(struct listeners *set, const char *buf, size_t len, int fd)
 {
 	const char *end = buf + len;
@@ -133,7 +159,7 @@ int listener_decode(struct listeners *set, const char *buf, size_t len, int fd)
 	int ret = -ENOMEM;
 
 	if (!private_dir || buf != end || !*asked ||
-	    sscanf(file, "%llu %llu", &dev, &ino) != 2 || !is_listening(fd))
+	    !parse_file(file, &dev, &ino) || !is_listening(fd))
 		return -EPROTO;
 	listener = listeners_add(set);
 	if (!listener)

@@ -390,6 +390,7 @@ START_TEST(misfits_are_told)
 	for (unsigned int i = 0; i < CT_EXPORTS; i++)
 		if (!strcmp(there.exports[i].name, "rw"))
 			export = &there.exports[i];
+	ck_assert_ptr_nonnull(export);
 	block_min = export->block_min;
 	tls = export->tls;
 	ck_assert_ptr_null(conn_state_misfit(&state, export));
