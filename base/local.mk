@@ -31,6 +31,8 @@ libbase_a_SOURCES = \
 	base/size.h \
 	base/suggest.c \
 	base/suggest.h \
+	base/thread.c \
+	base/thread.h \
 	base/timer.c \
 	base/util.h \
 	base/waitq.c \

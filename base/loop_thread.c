@@ -3,13 +3,13 @@
  * loop_thread.c - a thread that runs a loop, from its start to its join.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "base/loop_thread.h"
+#include "base/thread.h"
 #include "base/util.h"
 
 void loop_thread_init(struct loop_thread *lt, unsigned int index,
@@ -75,30 +75,12 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-/* Signals are for the threads of whoever has us, but for those that say of a
- * thread that it is broken. */
-static int create_thread(struct loop_thread *lt)
-{
-	static const int own[] = { SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV,
-				   SIGSYS, SIGTRAP };
-	sigset_t others, old;
-	int ret;
-
-	sigfillset(&others);
-	for (size_t i = 0; i < ARRAY_SIZE(own); i++)
-		sigdelset(&others, own[i]);
-	pthread_sigmask(SIG_BLOCK, &others, &old);
-	ret = -pthread_create(&lt->thread, NULL, thread_main, lt);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	return ret;
-}
-
 int loop_thread_start(struct loop_thread *lt)
 {
 	int ret;
 
 	sem_init(&lt->started, 0, 0);
-	ret = create_thread(lt);
+	ret = thread_start(&lt->thread, thread_main, lt);
 	if (ret) {
 		sem_destroy(&lt->started);
 		return ret;

@@ -11,11 +11,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/base.h"
+#include "base/thread.h"
 #include "bdev/file.h"
 #include "bdev/inner.h"
 
@@ -142,17 +142,10 @@ static void *worker(void *arg)
 	return NULL;
 }
 
-/* Signals are for the loops.  Failing is fine as long as one thread runs. */
-static void start_thread(void)
+/* Failing is fine as long as one thread runs. */
+static void add_thread(void)
 {
-	sigset_t all, old;
-	int ret;
-
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
-	ret = pthread_create(&pool.thread[pool.nr_threads], NULL, worker, NULL);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (ret == 0)
+	if (thread_start(&pool.thread[pool.nr_threads], worker, NULL) == 0)
 		pool.nr_threads++;
 }
 
@@ -162,7 +155,7 @@ void threads_submit(struct bdev_req *req)
 
 	pthread_mutex_lock(&pool.lock);
 	if (pool.nr_idle <= pool.nr_queued && pool.nr_threads < THREADS_MAX)
-		start_thread();
+		add_thread();
 	refused = pool.nr_threads == 0;
 	if (!refused) {
 		TAILQ_INSERT_TAIL(&pool.queue, req, link);

@@ -9,10 +9,10 @@
  */
 #include <pthread.h>
 #include <semaphore.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
+#include "base/thread.h"
 #include "cache/pool.h"
 #include "cache/prefault.h"
 
@@ -102,8 +102,6 @@ void prefault_more(struct prefault *prefault)
 void prefault_start(struct pool *pool, uint64_t ahead)
 {
 	struct prefault *prefault = calloc(1, sizeof(*prefault));
-	sigset_t all, old;
-	int ret;
 
 	if (!prefault)
 		return;
@@ -112,11 +110,7 @@ void prefault_start(struct pool *pool, uint64_t ahead)
 					(uint64_t)pool->nr_frames);
 	sem_init(&prefault->more, 0, 0);
 	pool->prefault = prefault;
-	sigfillset(&all);
-	pthread_sigmask(SIG_BLOCK, &all, &old);
-	ret = pthread_create(&prefault->thread, NULL, run, prefault);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
-	if (!ret)
+	if (thread_start(&prefault->thread, run, prefault) == 0)
 		return;
 	pool->prefault = NULL;
 	sem_destroy(&prefault->more);
