@@ -48,6 +48,9 @@ struct conn_state {
 	uint32_t		skip, skip_error;
 	struct nbd_request	refused;
 
+	/* Of @name and for its client, once who takes it over has looked. */
+	struct export		*export;
+
 	/* In @buf, which is owned; none ends in a NUL. */
 	const char		*name;	/* of the export; NULL if there is none */
 	const char		*input, *output;	/* not parsed; not sent */

@@ -31,7 +31,6 @@ struct takeover {
 	struct conn_states	conns;
 	unsigned int		nr_conns, nr_misfits;
 	struct handoff_end	end;
-	bool			committed;
 };
 
 static int failed(const struct takeover *takeover, int err, const char *why)
@@ -258,9 +257,10 @@ static void drop_misfits(struct takeover *takeover,
 	struct conn_state *state;
 
 	while ((state = STAILQ_FIRST(&takeover->conns))) {
-		const char *why = conn_state_misfit(state,
-				find_export(state, exports));
+		const char *why;
 
+		state->export = find_export(state, exports);
+		why = conn_state_misfit(state, state->export);
 		STAILQ_REMOVE_HEAD(&takeover->conns, link);
 		if (!why) {
 			STAILQ_INSERT_TAIL(&fit, state, link);
@@ -297,21 +297,14 @@ static int ask_to_go(struct takeover *takeover)
 	return ret;
 }
 
-struct adoption {
-	const struct export_table	*exports;
-	struct conn_states		*lists;		/* of each loop */
-};
-
 static void adopt_on_loop(struct loop_call *call)
 {
-	struct adoption *adoption = call->arg;
-	struct conn_states *list = &adoption->lists[call->index];
+	struct conn_states *lists = call->arg, *list = &lists[call->index];
 	struct conn_state *state;
 	int ret;
 
 	STAILQ_FOREACH(state, list, link) {
-		ret = conn_adopt(call->cl, state,
-				 find_export(state, adoption->exports));
+		ret = conn_adopt(call->cl, state, state->export);
 		if (ret)
 			turned_away(strerror(-ret));
 	}
@@ -319,58 +312,57 @@ static void adopt_on_loop(struct loop_call *call)
 	loop_call_done(call);
 }
 
-/* Share them out over the loops. */
-static int adopt_all(struct takeover *takeover, struct loops *loops,
-		     const struct export_table *exports)
+/* Share them out over the loops, which have @lists. */
+static void adopt_all(struct takeover *takeover, struct loops *loops,
+		      struct conn_states *lists)
 {
 	unsigned int nr = loops_nr(loops), next = 0;
-	struct adoption adoption = {
-		.exports = exports, .lists = calloc(nr, sizeof(takeover->conns)),
-	};
 	struct conn_state *state;
 
-	if (!adoption.lists)
-		return -ENOMEM;
 	for (unsigned int i = 0; i < nr; i++)
-		STAILQ_INIT(&adoption.lists[i]);
+		STAILQ_INIT(&lists[i]);
 	while ((state = STAILQ_FIRST(&takeover->conns))) {
-		struct conn_states *list = &adoption.lists[next++ % nr];
+		struct conn_states *list = &lists[next++ % nr];
 
 		STAILQ_REMOVE_HEAD(&takeover->conns, link);
 		STAILQ_INSERT_TAIL(list, state, link);
 	}
-	loops_call(loops, adopt_on_loop, &adoption);
-	free(adoption.lists);
-	return 0;
+	loops_call(loops, adopt_on_loop, lists);
+}
+
+static void say_taken(const struct takeover *takeover)
+{
+	uint64_t paused_ns = clock_now_ns() - takeover->end.paused_ns;
+	unsigned int nr = takeover->nr_conns - takeover->nr_misfits;
+
+	log_info("took over %u connection%s from pid %d, which paused for "
+		 "%.1f ms", nr, nr == 1 ? "" : "s", (int)takeover->pid,
+		 paused_ns / 1e6);
 }
 
 int takeover_commit(struct takeover *takeover, struct loops *loops,
 		    const struct export_table *exports, struct listeners *set)
 {
-	uint64_t paused_ns;
-	unsigned int nr;
+	struct conn_states *lists;
 	int ret;
 
+	/* From GO on, nothing may fail. */
+	lists = calloc(loops_nr(loops), sizeof(*lists));
+	if (!lists)
+		return failed(takeover, -ENOMEM, strerror(ENOMEM));
 	drop_misfits(takeover, exports);
 	ret = ask_to_go(takeover);
 	if (ret)
-		return ret;
-	takeover->committed = true;
+		goto out_free;
 	listeners_own(set);
 	listeners_own(&takeover->listeners);
 	listeners_close(&takeover->listeners);
-	ret = adopt_all(takeover, loops, exports);
-	if (ret) {
-		log_error("cannot serve the connections taken over: %s",
-			  strerror(-ret));
-		return ret;
-	}
-	paused_ns = clock_now_ns() - takeover->end.paused_ns;
-	nr = takeover->nr_conns - takeover->nr_misfits;
-	log_info("took over %u connection%s from pid %d, which paused for "
-		 "%.1f ms", nr, nr == 1 ? "" : "s", (int)takeover->pid,
-		 paused_ns / 1e6);
-	return 0;
+	adopt_all(takeover, loops, lists);
+	say_taken(takeover);
+
+out_free:
+	free(lists);
+	return ret;
 }
 
 void takeover_end(struct takeover **takeoverp)
