@@ -75,6 +75,22 @@ struct size_wait {
 	struct export	*export;
 };
 
+static void begin_wait(struct conn *conn)
+{
+	conn->size_wait = true;
+	conn_get(conn);
+	conn->inflight++;
+	conn->pool->inflight++;
+}
+
+static void end_wait(struct conn *conn)
+{
+	conn->size_wait = false;
+	conn->inflight--;
+	conn->pool->inflight--;
+	conn_put(conn);
+}
+
 static void size_main(void *arg)
 {
 	struct size_wait *wait = arg;
@@ -82,11 +98,8 @@ static void size_main(void *arg)
 
 	export_resize(wait->export);
 	free(wait);
-	conn->size_wait = false;
-	conn->inflight--;
-	conn->pool->inflight--;
 	conn_todo(conn);
-	conn_put(conn);
+	end_wait(conn);
 }
 
 bool export_size_wait(struct conn *conn, struct export *export)
@@ -104,16 +117,12 @@ bool export_size_wait(struct conn *conn, struct export *export)
 	if (!wait)
 		return false;
 	*wait = (struct size_wait){ .conn = conn, .export = export };
-	conn->size_wait = conn->size_looked = true;
-	conn_get(conn);
-	conn->inflight++;
-	conn->pool->inflight++;
+	begin_wait(conn);
+	conn->size_looked = true;
 	if (coroutine_start(size_main, wait) == 0)
 		return true;
 	free(wait);
-	conn->inflight--;
-	conn->pool->inflight--;
-	conn_put(conn);
-	conn->size_wait = conn->size_looked = false;
+	end_wait(conn);
+	conn->size_looked = false;
 	return false;
 }

@@ -69,6 +69,21 @@ static int choose_listens(struct parser *p)
 	return 0;
 }
 
+/* An array of all, which the caller frees; NULL: no memory. */
+static const struct export_option **
+sort_exports(const struct options *opt, int (*compare)(const void *, const void *))
+{
+	const struct export_option **sorted;
+
+	sorted = calloc(opt->nr_exports, sizeof(*sorted));
+	if (!sorted)
+		return NULL;
+	for (unsigned int i = 0; i < opt->nr_exports; i++)
+		sorted[i] = &opt->exports[i];
+	qsort(sorted, opt->nr_exports, sizeof(*sorted), compare);
+	return sorted;
+}
+
 static int compare_names(const void *a, const void *b)
 {
 	const struct export_option *const *ea = a, *const *eb = b;
@@ -81,12 +96,9 @@ static int check_duplicates(struct options *opt)
 	const struct export_option **sorted;
 	int ret = 0;
 
-	sorted = calloc(opt->nr_exports, sizeof(*sorted));
+	sorted = sort_exports(opt, compare_names);
 	if (!sorted)
 		return -ENOMEM;
-	for (unsigned int i = 0; i < opt->nr_exports; i++)
-		sorted[i] = &opt->exports[i];
-	qsort(sorted, opt->nr_exports, sizeof(*sorted), compare_names);
 	for (unsigned int i = 1; i < opt->nr_exports && !ret; i++)
 		if (compare_names(&sorted[i - 1], &sorted[i]) == 0)
 			ret = option_error(&opt->error, "two exports are "
@@ -112,12 +124,9 @@ static int check_uuids(struct options *opt)
 	const struct export_option **sorted;
 	int ret = 0;
 
-	sorted = calloc(opt->nr_exports, sizeof(*sorted));
+	sorted = sort_exports(opt, compare_uuids);
 	if (!sorted)
 		return -ENOMEM;
-	for (unsigned int i = 0; i < opt->nr_exports; i++)
-		sorted[i] = &opt->exports[i];
-	qsort(sorted, opt->nr_exports, sizeof(*sorted), compare_uuids);
 	for (unsigned int i = 1; i < opt->nr_exports && !ret; i++)
 		if (sorted[i]->uuid[0] &&
 		    compare_uuids(&sorted[i - 1], &sorted[i]) == 0)
