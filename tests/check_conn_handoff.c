@@ -191,15 +191,21 @@ START_TEST(frozen_connection_takes_nothing_and_goes_on)
 }
 END_TEST
 
+/* A read of 4 KiB at 4 KiB that is under way until hold is taken away. */
+static void begin_held_read(int fd)
+{
+	FAKE_SET(here.rw->miss, 1);
+	FAKE_SET(here.rw->hold, 1);
+	send_request(fd, NBD_CMD_READ, 0, 5, 4096, 4096);
+	wait_until(&here.rw->waiting, 1);
+}
+
 START_TEST(what_is_in_flight_ends_first)
 {
 	int fd = open_export(&here, "rw", 0);
 	struct freezing freezing;
 
-	FAKE_SET(here.rw->miss, 1);
-	FAKE_SET(here.rw->hold, 1);
-	send_request(fd, NBD_CMD_READ, 0, 5, 4096, 4096);
-	wait_until(&here.rw->waiting, 1);
+	begin_held_read(fd);
 	begin_freeze(&freezing, LONG_NS, LONG_NS);
 	ck_assert(!conntest_call(&here, is_frozen, NULL));
 	FAKE_SET(here.rw->hold, 0);
@@ -219,10 +225,7 @@ START_TEST(freeze_gives_up_at_its_limit)
 	int fd = open_export(&here, "rw", 0);
 	struct freezing freezing;
 
-	FAKE_SET(here.rw->miss, 1);
-	FAKE_SET(here.rw->hold, 1);
-	send_request(fd, NBD_CMD_READ, 0, 5, 4096, 4096);
-	wait_until(&here.rw->waiting, 1);
+	begin_held_read(fd);
 	begin_freeze(&freezing, 0, NSEC_PER_MSEC);
 	ck_assert(!end_freeze(&freezing));
 	conntest_call(&here, do_thaw, NULL);

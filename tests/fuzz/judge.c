@@ -63,22 +63,6 @@ static bool at_end(struct judge *j, const char *why)
 	return false;
 }
 
-static uint32_t get_be32(const uint8_t *p)
-{
-	uint32_t val;
-
-	memcpy(&val, p, sizeof(val));
-	return be32toh(val);
-}
-
-static uint64_t get_be64(const uint8_t *p)
-{
-	uint64_t val;
-
-	memcpy(&val, p, sizeof(val));
-	return be64toh(val);
-}
-
 /* The server lets the client into the export of that name. */
 static void enter(struct judge *j, const uint8_t *name, size_t len)
 {
@@ -111,7 +95,7 @@ static bool export_name(struct judge *j, const uint8_t *name, size_t len)
 				    NBD_EXPORT_NAME_ZEROES));
 	if (!p)
 		wrong("half an answer to EXPORT_NAME");
-	if (get_be64(p) != j->session->volumes[j->export]->vol.size)
+	if (be64_at(p) != j->session->volumes[j->export]->vol.size)
 		wrong("another size");
 	for (size_t i = head; !(j->flags & NBD_NO_ZEROES) &&
 	     i < head + NBD_EXPORT_NAME_ZEROES; i++)
@@ -129,7 +113,7 @@ static void check_reply(struct judge *j, uint32_t option, uint32_t type,
 		option == NBD_OPT_SET_META_CONTEXT;
 
 	if (type == NBD_REP_SERVER && option == NBD_OPT_LIST && len >= 4 &&
-	    get_be32(data) <= len - 4)
+	    be32_at(data) <= len - 4)
 		return;
 	if (type == NBD_REP_META_CONTEXT && meta && len > 4)
 		return;
@@ -155,7 +139,7 @@ static bool acknowledged(struct judge *j, uint32_t option, const uint8_t *data)
 	case NBD_OPT_GO:
 		if (!j->saw_export)
 			wrong("GO without INFO_EXPORT");
-		enter(j, data + 4, get_be32(data));
+		enter(j, data + 4, be32_at(data));
 		return true;
 	case NBD_OPT_ABORT:
 		return at_end(j, "ABORT");
@@ -188,11 +172,11 @@ static bool replies(struct judge *j, uint32_t option, const uint8_t *data)
 		    (j->nr_options > OPTIONS_FEW ||
 		     j->option_bytes > OPTION_BYTES_FEW))
 			return false;
-		if (!head || get_be64(head) != NBD_OPTION_REPLY_MAGIC ||
-		    get_be32(head + 8) != option)
+		if (!head || be64_at(head) != NBD_OPTION_REPLY_MAGIC ||
+		    be32_at(head + 8) != option)
 			wrong("option %u is not answered", option);
-		type = get_be32(head + 12);
-		len = get_be32(head + 16);
+		type = be32_at(head + 12);
+		len = be32_at(head + 16);
 		p = take(&j->heard, len);
 		if (!p || len > 2 * NBD_STRING_MAX + 64)
 			wrong("a reply of %u bytes", len);
@@ -209,12 +193,12 @@ static bool handshake(struct judge *j)
 {
 	const uint8_t *p = take(&j->heard, sizeof(struct nbd_greeting));
 
-	if (!p || get_be64(p) != NBD_GREETING_MAGIC)
+	if (!p || be64_at(p) != NBD_GREETING_MAGIC)
 		wrong("no greeting");
 	p = take(&j->said, sizeof(uint32_t));
 	if (!p)
 		return at_end(j, "the greeting");
-	j->flags = get_be32(p);
+	j->flags = be32_at(p);
 	if (j->flags & ~(NBD_FIXED_NEWSTYLE | NBD_NO_ZEROES))
 		return at_end(j, "unknown flags");
 	while (j->export < 0) {
@@ -222,10 +206,10 @@ static bool handshake(struct judge *j)
 					   sizeof(struct nbd_option_head));
 		uint32_t option, len;
 
-		if (!head || get_be64(head) != NBD_OPTION_MAGIC)
+		if (!head || be64_at(head) != NBD_OPTION_MAGIC)
 			return at_end(j, "the last option");
-		option = get_be32(head + 8);
-		len = get_be32(head + 12);
+		option = be32_at(head + 8);
+		len = be32_at(head + 12);
 		p = take(&j->said, len);
 		if (!p)
 			return at_end(j, "half an option");

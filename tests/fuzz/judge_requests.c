@@ -102,30 +102,6 @@ static bool is_contested(const struct requests *r, const struct asked *a,
 
 /* ---- what was answered ---- */
 
-static uint16_t be16_at(const uint8_t *p)
-{
-	uint16_t val;
-
-	memcpy(&val, p, sizeof(val));
-	return be16toh(val);
-}
-
-static uint32_t be32_at(const uint8_t *p)
-{
-	uint32_t val;
-
-	memcpy(&val, p, sizeof(val));
-	return be32toh(val);
-}
-
-static uint64_t be64_at(const uint8_t *p)
-{
-	uint64_t val;
-
-	memcpy(&val, p, sizeof(val));
-	return be64toh(val);
-}
-
 /* The request that @cookie belongs to; NULL if it could be several. */
 static struct asked *find(struct requests *r, const uint8_t *cookie)
 {
