@@ -319,6 +319,7 @@ static void adopt_all(struct takeover *takeover, struct loops *loops,
 	unsigned int nr = loops_nr(loops), next = 0;
 	struct conn_state *state;
 
+	assert(nr);
 	for (unsigned int i = 0; i < nr; i++)
 		STAILQ_INIT(&lists[i]);
 	while ((state = STAILQ_FIRST(&takeover->conns))) {
