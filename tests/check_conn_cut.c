@@ -23,6 +23,7 @@
 
 #include "server/conn_internal.h"
 #include "tests/conntest.h"
+#include "tests/psk.h"
 
 #define MAX_WRITES	4
 #define OLD		0x0d
@@ -384,8 +385,6 @@ END_TEST
 
 /* ---- under TLS ---- */
 
-#define USER	"alice"
-#define KEY	"00112233445566778899aabbccddeeff"
 
 static const int versions[] = { TLS1_2_VERSION, TLS1_3_VERSION };
 
@@ -397,18 +396,6 @@ struct tls_client {
 	size_t	left, sent;
 };
 
-static unsigned int client_psk(SSL *ssl, const char *hint, char *user,
-			       unsigned int user_size, unsigned char *key,
-			       unsigned int key_size)
-{
-	size_t len;
-
-	(void)ssl;
-	(void)hint;
-	snprintf(user, user_size, "%s", USER);
-	return OPENSSL_hexstr2buf_ex(key, key_size, &len, KEY, '\0') ? len : 0;
-}
-
 static SSL_CTX *client_context(int version)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -416,7 +403,7 @@ static SSL_CTX *client_context(int version)
 	SSL_CTX_set_min_proto_version(ctx, version);
 	SSL_CTX_set_max_proto_version(ctx, version);
 	SSL_CTX_set_cipher_list(ctx, "PSK");
-	SSL_CTX_set_psk_client_callback(ctx, client_psk);
+	SSL_CTX_set_psk_client_callback(ctx, psk_of_client);
 	return ctx;
 }
 
@@ -427,8 +414,8 @@ static struct tls *open_tls(void)
 	struct tls *tls = NULL;
 	int fd = mkstemp(path);
 
-	ck_assert_int_eq(dprintf(fd, USER ":" KEY "\n"),
-			 (int)strlen(USER ":" KEY "\n"));
+	ck_assert_int_eq(dprintf(fd, PSK_USER ":" PSK_KEY "\n"),
+			 (int)strlen(PSK_USER ":" PSK_KEY "\n"));
 	close(fd);
 	ck_assert_int_eq(tls_new(&params, &tls, &error), 0);
 	unlink(path);

@@ -21,9 +21,8 @@
 #include "server/tls.h"
 #include "tests/certs.h"
 #include "tests/conntest.h"
+#include "tests/psk.h"
 
-#define USER	"alice"
-#define KEY	"00112233445566778899aabbccddeeff"
 
 static char dir[64];
 static struct random rng;
@@ -59,7 +58,7 @@ static void setup(void)
 	ck_assert_ptr_nonnull(mkdtemp(dir));
 	ck_assert(certs_make(dir, "check"));
 	write_file("keys.psk", "bob:ffeeddccbbaa99887766554433221100\n"
-		   USER ":" KEY "\n");
+		   PSK_USER ":" PSK_KEY "\n");
 }
 
 static void teardown(void)
@@ -126,18 +125,6 @@ static ssize_t link_send(void *arg, const void *buf, size_t len)
 
 static const struct tls_io link_io = { link_recv, link_send };
 
-static unsigned int client_psk(SSL *ssl, const char *hint, char *user,
-			       unsigned int user_size, unsigned char *key,
-			       unsigned int key_size)
-{
-	size_t len;
-
-	(void)ssl;
-	(void)hint;
-	snprintf(user, user_size, "%s", USER);
-	return OPENSSL_hexstr2buf_ex(key, key_size, &len, KEY, '\0') ? len : 0;
-}
-
 static SSL *client_new(int version, bool psk, bool cert)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
@@ -147,7 +134,7 @@ static SSL *client_new(int version, bool psk, bool cert)
 	SSL_CTX_set_max_proto_version(ctx, version);
 	if (psk) {
 		SSL_CTX_set_cipher_list(ctx, "PSK");
-		SSL_CTX_set_psk_client_callback(ctx, client_psk);
+		SSL_CTX_set_psk_client_callback(ctx, psk_of_client);
 	} else {
 		ck_assert(SSL_CTX_load_verify_file(ctx, path("ca-cert.pem")));
 		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
@@ -529,7 +516,7 @@ START_TEST(a_client_is_who_it_proves_to_be)
 
 	identity = prove(tls, client_new(versions[_i], true, false));
 	ck_assert_ptr_nonnull(identity);
-	ck_assert_str_eq(identity->user, USER);
+	ck_assert_str_eq(identity->user, PSK_USER);
 	ck_assert_ptr_null(identity->subject);
 	ck_assert_uint_eq(identity->nr_names, 0);
 	identity_free(identity);
@@ -559,12 +546,12 @@ START_TEST(what_was_not_verified_is_not_believed)
 	ck_assert_int_eq(tls_new(&both, &tls, &error), 0);
 	ck_assert_ptr_null(prove(tls, client_new(versions[_i], false, false)));
 	identity = prove(tls, client_new(versions[_i], true, false));
-	ck_assert_str_eq(identity->user, USER);
+	ck_assert_str_eq(identity->user, PSK_USER);
 	identity_free(identity);
 	/* It names a user, and then nobody's key is used: that goes with
 	 * another hash. */
 	client = client_new(versions[_i], false, false);
-	SSL_set_psk_client_callback(client, client_psk);
+	SSL_set_psk_client_callback(client, psk_of_client);
 	SSL_set_ciphersuites(client, "TLS_AES_256_GCM_SHA384");
 	SSL_set_cipher_list(client, "ECDHE");
 	ck_assert_ptr_null(prove(tls, client));
@@ -615,11 +602,11 @@ START_TEST(keys_are_reread_too)
 	char *error = NULL;
 
 	ck_assert_int_eq(try_client(tls, versions[_i], true, false), 0);
-	write_file("keys.psk", USER ":ffffffffffffffffffffffffffffffff\n");
+	write_file("keys.psk", PSK_USER ":ffffffffffffffffffffffffffffffff\n");
 	ck_assert_int_eq(tls_reload(tls, &error), 0);
 	ck_assert_int_ne(try_client(tls, versions[_i], true, false), 0);
 	write_file("keys.psk", "\n\nzoe:ffffffffffffffffffffffffffffffff\r\n"
-		   USER ":" KEY);
+		   PSK_USER ":" PSK_KEY);
 	ck_assert_int_eq(tls_reload(tls, &error), 0);
 	ck_assert_int_eq(try_client(tls, versions[_i], true, false), 0);
 	tls_free(&tls);
@@ -647,8 +634,8 @@ END_TEST
 START_TEST(errors_name_the_file_and_the_line)
 {
 	static const char *const bad[] = {
-		"alice:" KEY "\nbob\n", "\nalice:xyz\n", "\n:" KEY "\n",
-		"\nalice:00\n", "\nalice:" KEY "0\n", "\nalice:\n",
+		"alice:" PSK_KEY "\nbob\n", "\nalice:xyz\n", "\n:" PSK_KEY "\n",
+		"\nalice:00\n", "\nalice:" PSK_KEY "0\n", "\nalice:\n",
 	};
 	struct tls_params params = { .psk_file = path("keys.psk") };
 
@@ -658,7 +645,7 @@ START_TEST(errors_name_the_file_and_the_line)
 	}
 	write_file("keys.psk", "\n");
 	expect_error(&params, "keys.psk");
-	write_file("keys.psk", "alice:" KEY "\nalice:" KEY "\n");
+	write_file("keys.psk", "alice:" PSK_KEY "\nalice:" PSK_KEY "\n");
 	expect_error(&params, "'alice' is given twice");
 	unlink(path("keys.psk"));
 	expect_error(&params, "No such file");
@@ -887,7 +874,7 @@ START_TEST(what_there_is_follows_from_who_the_client_is)
 	SSL *ssl;
 
 	start_with(open_tls(_i >= 2, _i < 2), 0);
-	allow("ro", _i >= 2 ? "psk:" USER : "dn:CN=client");
+	allow("ro", _i >= 2 ? "psk:" PSK_USER : "dn:CN=client");
 	allow("b4k", _i >= 2 ? "psk:bob" : "san:DNS:localhos");
 	/* Who has proved nothing yet. */
 	fd = conntest_connect(&ct);

@@ -122,6 +122,7 @@ tests_check_conn_SOURCES = tests/check_conn.c $(CONN_TEST_SOURCES)
 tests_check_conn_LDADD = $(CONN_TEST_LIBS)
 tests_check_conn_cut_SOURCES = \
 	tests/check_conn_cut.c \
+	tests/psk.h \
 	$(CONN_TEST_SOURCES)
 tests_check_conn_cut_LDADD = $(CONN_TEST_LIBS)
 tests_check_conn_extended_SOURCES = \
@@ -148,6 +149,7 @@ tests_check_tls_SOURCES = \
 	tests/certs.c \
 	tests/certs.h \
 	tests/check_tls.c \
+	tests/psk.h \
 	$(CONN_TEST_SOURCES)
 tests_check_tls_LDADD = $(CONN_TEST_LIBS)
 

@@ -25,12 +25,11 @@
 #include "tests/fuzz/drive.h"
 #include "tests/fuzz/judge.h"
 #include "tests/fuzz/script.h"
+#include "tests/fuzz/world.h"
+#include "tests/psk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-#define VOLUME_SIZE	(UINT64_C(4) << 20)
-#define USER		"alice"
-#define KEY		"00112233445566778899aabbccddeeff"
 #define SAID_MAX	(4u << 20)
 #define HEARD_MAX	(64u << 20)
 /* How long an answer is waited for that may not come. */
@@ -39,45 +38,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* ---- the server ---- */
 
-static struct loop *loop;
-static struct conn_loop cl;
-static struct fakevolume *volumes[2];
-static uint8_t *before[2];
+static uint8_t *before[WORLD_EXPORTS];
 static struct tls *tls;
-static struct export exports[2] = {
-	{
-		.name = (char *)(uintptr_t)"a",
-		.block_min = 1,
-	}, {
-		.name = (char *)(uintptr_t)"read-only",
-		.description = (char *)(uintptr_t)"a text",
-		.read_only = true,
-		.block_min = 512,
-	},
-};
-static struct export_table table = { .exports = exports, .nr = 2 };
-static struct conn_shared shared = {
-	.exports = &table,
-	.reply_budget = 1 << 20,
-};
 
-static void on_idle(struct conn_loop *idle_cl)
+static void remember_contents(void)
 {
-	(void)idle_cl;
-	loop_stop(loop);
-}
-
-static void make_volumes(void)
-{
-	for (int i = 0; i < 2; i++) {
-		volumes[i] = fakevolume_new(VOLUME_SIZE);
-		volumes[i]->vol.can_fast_zero = true;
-		fakevolume_fill(volumes[i], 0, 256 << 10);
-		before[i] = malloc(VOLUME_SIZE);
-		memcpy(before[i], volumes[i]->data, VOLUME_SIZE);
-		exports[i].vol = &volumes[i]->vol;
-		exports[i].block_preferred = 4096;
-		exports[i].block_max = 32 << 20;
+	for (int i = 0; i < WORLD_EXPORTS; i++) {
+		world.volumes[i]->vol.can_fast_zero = true;
+		before[i] = malloc(WORLD_VOLUME_SIZE);
+		memcpy(before[i], world.volumes[i]->data, WORLD_VOLUME_SIZE);
 	}
 }
 
@@ -87,7 +56,7 @@ static void make_credentials(void)
 	const struct tls_params params = { .psk_file = path };
 	int fd = mkstemp(path);
 
-	if (fd < 0 || dprintf(fd, USER ":" KEY "\n") < 0 ||
+	if (fd < 0 || dprintf(fd, PSK_USER ":" PSK_KEY "\n") < 0 ||
 	    tls_new(&params, &tls, &error))
 		abort();
 	close(fd);
@@ -96,22 +65,15 @@ static void make_credentials(void)
 
 static void set_behaviour(const struct script *script)
 {
-	unsigned int how = script->how, mode = script->setup & SETUP_TLS;
+	unsigned int mode = script->setup & SETUP_TLS;
 
-	for (int i = 0; i < 2; i++) {
-		volumes[i]->miss = !!(how & DRIVE_MISS);
-		volumes[i]->relax = !!(how & DRIVE_RELAX);
-		volumes[i]->no_stages = !!(how & DRIVE_NO_STAGES);
-		volumes[i]->dirty = !!(how & DRIVE_MISS);
-		volumes[i]->error = how & DRIVE_ERROR ? -EIO : 0;
-		volumes[i]->error_after = how & DRIVE_ERROR ? 1 : 0;
-		exports[i].tls = mode < 3 ? mode :
-				 i ? TLS_OFF : TLS_REQUIRE;
-	}
-	table.nr_tls_only = mode == TLS_REQUIRE ? 2 : mode == 3;
-	table.nr_plain_only = mode == TLS_OFF ? 2 : mode == 3;
-	shared.tls = mode == TLS_OFF ? NULL : tls;
-	cl.draining = how & DRIVE_DRAINING;
+	world_set(script->how);
+	for (int i = 0; i < WORLD_EXPORTS; i++)
+		world.exports[i].tls = mode < 3 ? mode :
+				       i ? TLS_OFF : TLS_REQUIRE;
+	world.table.nr_tls_only = mode == TLS_REQUIRE ? 2 : mode == 3;
+	world.table.nr_plain_only = mode == TLS_OFF ? 2 : mode == 3;
+	world.shared.tls = mode == TLS_OFF ? NULL : tls;
 }
 
 /* ---- random numbers that are not ---- */
@@ -157,24 +119,12 @@ static struct client {
 
 static SSL_CTX *client_ctx;
 
-static unsigned int client_psk(SSL *ssl, const char *hint, char *user,
-			       unsigned int user_size, unsigned char *key,
-			       unsigned int key_size)
-{
-	size_t len;
-
-	(void)ssl;
-	(void)hint;
-	snprintf(user, user_size, "%s", USER);
-	return OPENSSL_hexstr2buf_ex(key, key_size, &len, KEY, '\0') ? len : 0;
-}
-
 static void make_client(void)
 {
 	client_ctx = SSL_CTX_new(TLS_client_method());
 	if (!client_ctx || !SSL_CTX_set_cipher_list(client_ctx, "PSK"))
 		abort();
-	SSL_CTX_set_psk_client_callback(client_ctx, client_psk);
+	SSL_CTX_set_psk_client_callback(client_ctx, psk_of_client);
 }
 
 /* Resume with the steps when there is an answer, or in @usec. */
@@ -410,19 +360,18 @@ static void on_patience(evutil_socket_t fd, short what, void *arg)
 
 static void setup(void)
 {
-	if (!RAND_set_rand_method(&rand_method) || loop_new(&loop) ||
-	    conn_loop_init(&cl, loop, &shared))
+	if (!RAND_set_rand_method(&rand_method))
 		abort();
 	log_set_level(LOG_ERROR_LEVEL);
-	cl.idle = on_idle;
-	make_volumes();
+	world_make();
+	remember_contents();
 	make_credentials();
 	make_client();
 }
 
 static void begin(const struct script *script)
 {
-	struct event_base *base = loop_event_base(loop);
+	struct event_base *base = loop_event_base(world.loop);
 	int fds[2];
 
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) ||
@@ -443,12 +392,12 @@ static void begin(const struct script *script)
 		event_add(c.readable, NULL);
 	event_add(c.writable, NULL);
 	c.log.may_fail = script->how & DRIVE_ERROR;
-	c.log.exports = &table;
-	c.log.volumes = volumes;
+	c.log.exports = &world.table;
+	c.log.volumes = world.volumes;
 	c.log.before = before;
 	rand_state = 0;
-	loop_enter(loop);
-	if (conn_start(&cl, fds[1], fds[1], TLS_OFF))
+	loop_enter(world.loop);
+	if (conn_start(&world.cl, fds[1], fds[1], TLS_OFF))
 		abort();
 	loop_enter(NULL);
 }
@@ -476,9 +425,10 @@ static void finish(void)
 	evbuffer_free(c.out);
 	SSL_free(c.ssl);
 	close(c.fd);
-	if (cl.nr_conns || cl.pool->inflight || fake_pinned_bytes ||
-	    fake_stages || shared.reply_bytes || shared.nr_stage_waiters ||
-	    exports[0].nr_clients || exports[1].nr_clients)
+	if (world.cl.nr_conns || world.cl.pool->inflight ||
+	    fake_pinned_bytes || fake_stages ||
+	    world.shared.reply_bytes || world.shared.nr_stage_waiters ||
+	    world.exports[0].nr_clients || world.exports[1].nr_clients)
 		abort();
 	judge(&c.log);
 	log_clear(&c.log.said);
@@ -489,12 +439,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct script script;
 
-	if (!loop)
+	if (!world.loop)
 		setup();
 	script_parse(&script, data, size);
 	set_behaviour(&script);
 	begin(&script);
-	loop_run(loop);
+	loop_run(world.loop);
 	finish();
 	return 0;
 }

@@ -13,6 +13,8 @@ FUZZ_CONN_SOURCES = \
 	tests/fakevolume.h \
 	tests/fuzz/drive.c \
 	tests/fuzz/drive.h \
+	tests/fuzz/world.c \
+	tests/fuzz/world.h \
 	$(NULL)
 FUZZ_CONN_LIBS = libserver.a libproto.a libbase.a $(LIBEVENT_LIBS) \
 	$(OPENSSL_LIBS)
@@ -33,6 +35,9 @@ FUZZ_SESSION_SOURCES = \
 	tests/fuzz/judge_requests.c \
 	tests/fuzz/script.c \
 	tests/fuzz/script.h \
+	tests/fuzz/world.c \
+	tests/fuzz/world.h \
+	tests/psk.h \
 	$(NULL)
 tests_fuzz_fuzz_session_SOURCES = \
 	tests/fuzz/mutate.c \
